@@ -1,0 +1,1 @@
+"""gradgate: train CNNs on an FPGA from PyTorch."""

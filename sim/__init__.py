@@ -1,0 +1,1 @@
+"""gradgate simulation backends."""
