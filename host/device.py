@@ -1,0 +1,70 @@
+"""What a device is to the rest of the host: memory, and a way to run a program in it."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+__all__ = ["Device", "Counters", "UNITS"]
+
+UNITS = ("LOAD_A", "LOAD_B", "COMPUTE", "POST")
+
+
+@dataclass
+class Counters:
+    """What the device counted while it ran one program, or the sum over several.
+
+    `cycles` is None on a backend without a clock. The dicts have one entry per unit of UNITS:
+    `busy`, cycles executing an instruction; `starved`, cycles waiting for tokens with an instruction at
+    hand; `active`, cycles of useful work (docs/architecture.md, section 2); `instructions`, how many completed.
+    """
+
+    cycles: int | None = None
+    busy: dict[str, int] = field(default_factory=lambda: dict.fromkeys(UNITS, 0))
+    starved: dict[str, int] = field(default_factory=lambda: dict.fromkeys(UNITS, 0))
+    active: dict[str, int] = field(default_factory=lambda: dict.fromkeys(UNITS, 0))
+    instructions: dict[str, int] = field(default_factory=lambda: dict.fromkeys(UNITS, 0))
+    read_bytes: int = 0
+    write_bytes: int = 0
+
+    def __add__(self, other):
+        known = [c for c in (self.cycles, other.cycles) if c is not None]
+        return Counters(
+            sum(known) if known else None,
+            *({u: a[u] + b[u] for u in UNITS}
+              for a, b in ((self.busy, other.busy), (self.starved, other.starved),
+                           (self.active, other.active), (self.instructions, other.instructions))),
+            self.read_bytes + other.read_bytes, self.write_bytes + other.write_bytes)
+
+
+class Device(ABC):
+    """One gradgate device: `config` (gradgate.hw.config.Config), `memory_size` in bytes, `name`.
+
+    Addresses are byte addresses from 0. After any exception of `run` the device is reset and usable; its memory keeps
+    its contents.
+    """
+
+    name: str
+    memory_size: int
+
+    @abstractmethod
+    def write(self, address, data):
+        """Copy `data` (bytes-like, contiguous) to device memory."""
+
+    @abstractmethod
+    def read(self, address, size):
+        """`size` bytes of device memory, as bytes."""
+
+    @abstractmethod
+    def run(self, address, *, timeout=1_000_000):
+        """Run the program at `address` to its END; return Counters.
+
+        `timeout` is in cycles without progress. Raises DeviceTimeout, BusError, ProgramError, NumericError.
+        """
+
+    def close(self):
+        """Release the device; closing twice does no harm."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
