@@ -1,0 +1,1 @@
+"""The commands of the `gradgate` command line, one file each."""
