@@ -1,0 +1,242 @@
+"""The registers of the device behind an AXI4-Lite slave."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from gradgate.hw.config import Config
+from gradgate.hw.sequencer import TOKENS, UNITS, Errors
+
+__all__ = ["Control", "CorePort", "Status", "REGISTERS", "ID", "VERSION", "ADDR_BITS"]
+
+ID = 0x47474154  # "GGAT"
+VERSION = 1
+ADDR_BITS = 8
+
+REGISTERS = {
+    "ID": 0x00, "VERSION": 0x04, "CONFIG0": 0x08, "CONFIG1": 0x0c, "CTRL": 0x10, "STATUS": 0x14,
+    "PROG_ADDR": 0x18, "TIMEOUT": 0x1c, "STATE": 0x20, "FETCHED": 0x24,
+    **{f"COUNT_{u.name}": 0x28 + 4 * u for u in UNITS},
+    "TOKENS0": 0x38, "TOKENS1": 0x3c, "CYCLES": 0x40,
+    **{f"BUSY_{u.name}": 0x48 + 16 * u for u in UNITS},
+    **{f"STARVED_{u.name}": 0x50 + 16 * u for u in UNITS},
+    **{f"ACTIVE_{u.name}": 0x88 + 8 * u for u in UNITS},
+    "READ_BEATS": 0xa8, "WRITE_BEATS": 0xb0,
+}
+
+
+class Status(data.Struct):
+    """STATUS, bit by bit."""
+
+    busy: 1
+    done: 1
+    errors: Errors
+    nonfinite: 1
+    overflow: 1
+    tokens_left: 1
+
+
+class CorePort(wiring.Signature):
+    """Between the registers and the core, seen from the registers.
+
+    Members
+    -------
+    start, reset : Out(1)
+        One cycle high: run the program at `address`; stop and reset everything.
+    address, timeout : Out(32)
+    clear : In(1)
+        Clear the counters.
+    running : In(1)
+        A program runs: counters count.
+    status : In(Status)
+    executing, waiting, empty, active, done : In(4)
+        By unit number.
+    fetched, read_beat, write_beat : In(1)
+    tokens : In(ArrayLayout(8, 12))
+    """
+
+    def __init__(self):
+        super().__init__({
+            "start": Out(1),
+            "reset": Out(1),
+            "address": Out(32),
+            "timeout": Out(32),
+            "clear": In(1),
+            "running": In(1),
+            "status": In(Status),
+            "executing": In(len(UNITS)),
+            "waiting": In(len(UNITS)),
+            "empty": In(len(UNITS)),
+            "active": In(len(UNITS)),
+            "done": In(len(UNITS)),
+            "fetched": In(1),
+            "read_beat": In(1),
+            "write_beat": In(1),
+            "tokens": In(data.ArrayLayout(8, len(TOKENS))),
+        })
+
+    def __eq__(self, other):
+        return isinstance(other, CorePort)
+
+
+class Control(wiring.Component):
+    """AXI4-Lite slave with the register table of docs/architecture.md, section 3.
+
+    One read and one write at a time, each answered OKAY two cycles after its last part has come; what is
+    not there reads as 0. A read of the low half of a counter keeps its high half for the next read of a
+    high half. Costs about 1200 flip-flops, nearly all of them in counters.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    aw*, w*, b*, ar*, r*
+        AXI4-Lite with 32 data bits; names in the usual spelling, without a prefix.
+    core : Out(CorePort)
+    irq : Out(1)
+        A program has ended or has been stopped by an error; low again after start or reset.
+
+    Raises
+    ------
+    TypeError
+        `config` is not a Config.
+    """
+
+    def __init__(self, config):
+        if not isinstance(config, Config):
+            raise TypeError(f"config must be a Config, not {config!r}")
+        self._config = config
+        super().__init__({
+            "awaddr": In(ADDR_BITS), "awprot": In(3), "awvalid": In(1), "awready": Out(1),
+            "wdata": In(32), "wstrb": In(4), "wvalid": In(1), "wready": Out(1),
+            "bresp": Out(2), "bvalid": Out(1), "bready": In(1),
+            "araddr": In(ADDR_BITS), "arprot": In(3), "arvalid": In(1), "arready": Out(1),
+            "rdata": Out(32), "rresp": Out(2), "rvalid": Out(1), "rready": In(1),
+            "core": Out(CorePort()),
+            "irq": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        status = self.core.status
+        self._write(m)
+        self._read(m, self._plain_registers(m), self._counters(m))
+        m.d.comb += self.irq.eq(~status.busy & (status.done | status.errors.as_value().any()))
+        return m
+
+    def _write(self, m):
+        core = self.core
+        address = Signal(ADDR_BITS - 2, reset_less=True)
+        word = Signal(32, reset_less=True)
+        strobe = Signal(4, reset_less=True)
+        have_address = Signal()
+        have_word = Signal()
+        perform = Signal()
+
+        # either part may come first
+        m.d.comb += [
+            self.awready.eq(~have_address),
+            self.wready.eq(~have_word),
+            perform.eq(have_address & have_word & (~self.bvalid | self.bready)),
+        ]
+        with m.If(self.awvalid & self.awready):
+            m.d.sync += [have_address.eq(1), address.eq(self.awaddr[2:])]
+        with m.If(self.wvalid & self.wready):
+            m.d.sync += [have_word.eq(1), word.eq(self.wdata), strobe.eq(self.wstrb)]
+        with m.If(self.bready):
+            m.d.sync += self.bvalid.eq(0)
+        with m.If(perform):
+            m.d.sync += [have_address.eq(0), have_word.eq(0), self.bvalid.eq(1)]
+
+        m.d.sync += [core.start.eq(0), core.reset.eq(0)]
+        with m.If(perform):
+            with m.Switch(address):
+                with m.Case(REGISTERS["CTRL"] >> 2):
+                    m.d.sync += [
+                        core.start.eq(word[0] & strobe[0]),
+                        core.reset.eq(word[1] & strobe[0]),
+                    ]
+                for name, register in (("PROG_ADDR", core.address), ("TIMEOUT", core.timeout)):
+                    with m.Case(REGISTERS[name] >> 2):
+                        for k in range(4):
+                            with m.If(strobe[k]):
+                                m.d.sync += register[8 * k:8 * k + 8].eq(word[8 * k:8 * k + 8])
+
+    def _plain_registers(self, m):
+        """Name -> value of the registers of 32 bits."""
+        c, core = self._config, self.core
+
+        def log2(value):
+            return value.bit_length() - 1
+
+        def count(name, event):
+            counter = Signal(32, name=name)
+            with m.If(core.clear):
+                m.d.sync += counter.eq(0)
+            with m.Elif(core.running):
+                m.d.sync += counter.eq(counter + event)
+            return counter
+
+        shown = [Mux(core.tokens[k] > 15, 15, core.tokens[k][:4]) for k in range(len(TOKENS))]
+        half = len(TOKENS) // 2
+        return {
+            "ID": ID,
+            "VERSION": VERSION,
+            "CONFIG0": (c.tm | c.tn << 8 | (c.fmt == "fp32") << 16 | log2(c.beat_bytes) << 20
+                        | log2(c.max_burst) << 24),
+            "CONFIG1": log2(c.a_depth) | log2(c.b_depth) << 8 | log2(c.acc_depth) << 16,
+            "STATUS": core.status.as_value(),
+            "PROG_ADDR": core.address,
+            "TIMEOUT": core.timeout,
+            "STATE": Cat(Cat(core.executing[u], core.waiting[u], core.empty[u], Signal(5, name="zero"))
+                         for u in UNITS),
+            "FETCHED": count("fetched", core.fetched),
+            "TOKENS0": Cat(shown[:half]),
+            "TOKENS1": Cat(shown[half:]),
+            **{f"COUNT_{u.name}": count(f"count_{u.name.lower()}", core.done[u]) for u in UNITS},
+        }
+
+    def _counters(self, m):
+        """Name -> value of the counters of 64 bits."""
+        core = self.core
+        events = {"CYCLES": 1, "READ_BEATS": core.read_beat, "WRITE_BEATS": core.write_beat}
+        for u in UNITS:
+            events[f"BUSY_{u.name}"] = core.executing[u]
+            events[f"STARVED_{u.name}"] = core.waiting[u]
+            events[f"ACTIVE_{u.name}"] = core.active[u]
+        counters = {}
+        for name, event in events.items():
+            counters[name] = counter = Signal(64, name=name.lower())
+            with m.If(core.clear):
+                m.d.sync += counter.eq(0)
+            with m.Elif(core.running):
+                m.d.sync += counter.eq(counter + event)
+        return counters
+
+    def _read(self, m, registers, counters):
+        address = Signal(ADDR_BITS - 2, reset_less=True)
+        have_address = Signal()
+        perform = Signal()
+        high = Signal(32, reset_less=True)
+
+        m.d.comb += [
+            self.arready.eq(~have_address),
+            perform.eq(have_address & (~self.rvalid | self.rready)),
+        ]
+        with m.If(self.arvalid & self.arready):
+            m.d.sync += [have_address.eq(1), address.eq(self.araddr[2:])]
+        with m.If(self.rready):
+            m.d.sync += self.rvalid.eq(0)
+        with m.If(perform):
+            m.d.sync += [have_address.eq(0), self.rvalid.eq(1), self.rdata.eq(0)]
+            with m.Switch(address):
+                for name, value in registers.items():
+                    with m.Case(REGISTERS[name] >> 2):
+                        m.d.sync += self.rdata.eq(value)
+                for name, value in counters.items():
+                    with m.Case(REGISTERS[name] >> 2):
+                        m.d.sync += [self.rdata.eq(value[:32]), high.eq(value[32:])]
+                    with m.Case((REGISTERS[name] >> 2) + 1):
+                        m.d.sync += self.rdata.eq(high)
