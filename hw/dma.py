@@ -1,0 +1,308 @@
+"""Strided transfers between a stream and memory.
+
+Datapath registers are reset-less, control registers are reset.
+"""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from gradgate.hw.config import Config
+from gradgate.hw.port import Command, ReadPort, WritePort
+
+__all__ = ["Descriptor", "Bursts", "ReadDMA", "WriteDMA"]
+
+
+class Descriptor(data.Struct):
+    """`n3 x n2 x n1` runs of `len` consecutive beats; run (i3, i2, i1) begins at byte address
+    `base + i3*s3 + i2*s2 + i1*s1`. All addresses and strides are multiples of the beat. A count of 0
+    makes the transfer empty.
+    """
+
+    base: 32
+    len: 16
+    n1: 16
+    s1: signed(32)
+    n2: 16
+    s2: signed(32)
+    n3: 16
+    s3: signed(32)
+
+
+def _check_config(config):
+    if not isinstance(config, Config):
+        raise TypeError(f"config must be a Config, not {config!r}")
+
+
+def _fifo_depth(config):
+    """Two bursts, one moving while the other is made; never so few beats that latency shows."""
+    return max(2 * config.max_burst, 64)
+
+
+class Bursts(wiring.Component):
+    """Cuts the runs of a descriptor into bursts, and joins runs that touch.
+
+    No burst crosses a multiple of max_burst beats, hence none crosses 4 KiB. A run whose beats follow
+    those of the run before it shares its burst.
+
+    First burst 3 cycles after `start`; then one run, or one burst of a long run, per cycle. The next
+    descriptor may follow without a gap. No multipliers, no RAM.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    start : In(stream.Signature(Descriptor))
+    o : Out(stream.Signature(Command))
+    busy : Out(1)
+        A descriptor is in work: some of its bursts have not been taken.
+
+    Raises
+    ------
+    TypeError
+        `config` is not a Config.
+    """
+
+    def __init__(self, config):
+        _check_config(config)
+        self._config = config
+        super().__init__({
+            "start": In(stream.Signature(Descriptor)),
+            "o": Out(stream.Signature(Command)),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        byte_bits = self._config.beat_bytes.bit_length() - 1
+        low_bits = self._config.max_burst.bit_length() - 1
+
+        # runs
+        loops = Signal(Descriptor, reset_less=True)
+        run_valid = Signal()
+        run_addr = Signal(32, reset_less=True)
+        base2 = Signal(32, reset_less=True)
+        base3 = Signal(32, reset_less=True)
+        left = [Signal(16, name=f"left{level}", reset_less=True) for level in (1, 2, 3)]
+        counts = (loops.n1, loops.n2, loops.n3)
+        do_run = Signal()
+        over = Signal(3)
+        m.d.comb += over.eq(Cat(count == 0 for count in left))
+        last_run = over.all()
+
+        with m.If(do_run):
+            with m.If(~over[0]):
+                m.d.sync += [run_addr.eq(run_addr + loops.s1), left[0].eq(left[0] - 1)]
+            with m.Else():
+                m.d.sync += left[0].eq(counts[0] - 1)
+                with m.If(~over[1]):
+                    step2 = base2 + loops.s2
+                    m.d.sync += [run_addr.eq(step2), base2.eq(step2), left[1].eq(left[1] - 1)]
+                with m.Else():
+                    step3 = base3 + loops.s3
+                    m.d.sync += [run_addr.eq(step3), base2.eq(step3), base3.eq(step3)]
+                    m.d.sync += [left[1].eq(counts[1] - 1), left[2].eq(left[2] - 1)]
+                    with m.If(over[2]):
+                        m.d.sync += run_valid.eq(0)
+
+        new = self.start.payload
+        m.d.comb += self.start.ready.eq(~run_valid | (do_run & last_run))
+        with m.If(self.start.valid & self.start.ready):
+            m.d.sync += loops.eq(new)
+            m.d.sync += [address.eq(new.base) for address in (run_addr, base2, base3)]
+            m.d.sync += [count.eq(n - 1) for count, n in zip(left, (new.n1, new.n2, new.n3))]
+            m.d.sync += run_valid.eq(
+                new.len.any() & new.n1.any() & new.n2.any() & new.n3.any())
+
+        # pieces: one run cut at multiples of max_burst; lengths are one less than the number of beats
+        piece_valid = Signal()
+        piece_block = Signal(32 - byte_bits - low_bits, reset_less=True)
+        piece_low = Signal(low_bits, reset_less=True)
+        piece_left = Signal(16, reset_less=True)
+        piece_of_last = Signal(reset_less=True)
+        do_piece = Signal()
+        room = (~piece_low)[:low_bits] if low_bits else Const(0, 1)
+        final = Signal()
+        length = Signal(low_bits)
+        m.d.comb += final.eq(piece_left <= room)
+        m.d.comb += length.eq(Mux(final, piece_left, room))
+
+        with m.If(do_piece):
+            m.d.sync += [piece_block.eq(piece_block + 1), piece_low.eq(0)]
+            m.d.sync += piece_left.eq(piece_left - room - 1)
+            with m.If(final):
+                m.d.sync += piece_valid.eq(0)
+        m.d.comb += do_run.eq(run_valid & (~piece_valid | (do_piece & final)))
+        with m.If(do_run):
+            m.d.sync += piece_valid.eq(1)
+            m.d.sync += Cat(piece_low, piece_block).eq(run_addr[byte_bits:])
+            m.d.sync += [piece_left.eq(loops.len - 1), piece_of_last.eq(last_run)]
+
+        # bursts: pieces that touch within a block, joined
+        burst_valid = Signal()
+        burst_block = Signal.like(piece_block)
+        burst_low = Signal.like(piece_low)
+        burst_end = Signal(low_bits + 1, reset_less=True)
+        burst_last = Signal(reset_less=True)
+        joins = Signal()
+        full = burst_end[low_bits]
+        piece_end = piece_low + length + 1
+        m.d.comb += joins.eq(burst_valid & ~burst_last & (piece_block == burst_block)
+                             & (piece_low == burst_end))
+        m.d.comb += [
+            self.o.valid.eq(burst_valid & (burst_last | full | (piece_valid & ~joins))),
+            self.o.payload.addr.eq(Cat(Const(0, byte_bits), burst_low, burst_block)),
+            self.o.payload.len.eq(burst_end - burst_low),
+            do_piece.eq(piece_valid & (~burst_valid | joins | (self.o.valid & self.o.ready))),
+            self.busy.eq(run_valid | piece_valid | burst_valid),
+        ]
+
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += burst_valid.eq(0)
+        with m.If(do_piece):
+            m.d.sync += burst_valid.eq(1)
+            m.d.sync += [burst_end.eq(piece_end), burst_last.eq(piece_of_last & final)]
+            with m.If(~joins):
+                m.d.sync += [burst_block.eq(piece_block), burst_low.eq(piece_low)]
+
+        return m
+
+
+class ReadDMA(wiring.Component):
+    """Reads the runs of each descriptor as one stream, ahead of the consumer.
+
+    First command 4 cycles after `start`; one beat per cycle on long or touching runs, one run per cycle
+    on single beats. Up to `max(2*max_burst, 64)` beats are asked for or held before the consumer takes
+    them. No multipliers; a RAM of that many beats.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    start : In(stream.Signature(Descriptor))
+        Taken when all bursts of the one before are on their way; beats stay in order.
+    o : Out(stream.Signature(beat_bits))
+    port : Out(ReadPort(beat_bits))
+
+    Raises
+    ------
+    TypeError
+        `config` is not a Config.
+    """
+
+    def __init__(self, config):
+        _check_config(config)
+        self._config = config
+        super().__init__({
+            "start": In(stream.Signature(Descriptor)),
+            "o": Out(stream.Signature(config.beat_bits)),
+            "port": Out(ReadPort(config.beat_bits)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        depth = _fifo_depth(self._config)
+        m.submodules.bursts = bursts = Bursts(self._config)
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=self._config.beat_bits, depth=depth)
+        wiring.connect(m, wiring.flipped(self.start), bursts.start)
+        wiring.connect(m, wiring.flipped(self.port.data), fifo.w_stream)
+        wiring.connect(m, fifo.r_stream, wiring.flipped(self.o))
+
+        # a command takes the room for all its beats
+        free = Signal(range(depth + 1), init=depth)
+        taken = Signal(range(self._config.max_burst + 1))
+        cmd = self.port.cmd
+        m.d.comb += bursts.o.ready.eq((~cmd.valid | cmd.ready) & (free >= bursts.o.payload.len))
+        with m.If(cmd.ready):
+            m.d.sync += cmd.valid.eq(0)
+        with m.If(bursts.o.valid & bursts.o.ready):
+            m.d.comb += taken.eq(bursts.o.payload.len)
+            m.d.sync += [cmd.valid.eq(1), cmd.payload.eq(bursts.o.payload)]
+        m.d.sync += free.eq(free - taken + (self.o.valid & self.o.ready))
+
+        return m
+
+
+class WriteDMA(wiring.Component):
+    """Writes a stream to the runs of each descriptor, a burst whenever all its beats are held.
+
+    One beat per cycle on long or touching runs, one run per cycle on single beats. The stream may run up
+    to `max(2*max_burst, 64)` beats ahead, of descriptors still to come too. No multipliers; a RAM of
+    that many beats.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    start : In(stream.Signature(Descriptor))
+        Taken when all bursts of the one before have been issued.
+    i : In(stream.Signature(beat_bits))
+    port : Out(WritePort(beat_bits))
+    idle : Out(1)
+        No descriptor in work and all bursts acknowledged. Falls in the cycle after `start` is taken.
+
+    Raises
+    ------
+    TypeError
+        `config` is not a Config.
+    """
+
+    OUTSTANDING = 63  # bursts not acknowledged, at most
+
+    def __init__(self, config):
+        _check_config(config)
+        self._config = config
+        super().__init__({
+            "start": In(stream.Signature(Descriptor)),
+            "i": In(stream.Signature(config.beat_bits)),
+            "port": Out(WritePort(config.beat_bits)),
+            "idle": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        depth = _fifo_depth(self._config)
+        m.submodules.bursts = bursts = Bursts(self._config)
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=self._config.beat_bits, depth=depth)
+        wiring.connect(m, wiring.flipped(self.start), bursts.start)
+        wiring.connect(m, wiring.flipped(self.i), fifo.w_stream)
+
+        # beats held that no command has claimed, beats claimed whose command has been taken
+        held = Signal(range(depth + 1))
+        claimed = Signal(range(depth + 1))
+        pending = Signal(range(self.OUTSTANDING + 1))
+        cmd = self.port.cmd
+        burst = bursts.o.payload
+        do_burst = bursts.o.valid & bursts.o.ready
+        do_cmd = cmd.valid & cmd.ready
+        m.d.comb += bursts.o.ready.eq(
+            (~cmd.valid | cmd.ready) & (held >= burst.len) & (pending != self.OUTSTANDING))
+        with m.If(cmd.ready):
+            m.d.sync += cmd.valid.eq(0)
+        with m.If(do_burst):
+            m.d.sync += [cmd.valid.eq(1), cmd.payload.eq(burst)]
+
+        do_beat = self.port.data.valid & self.port.data.ready
+        m.d.comb += [
+            self.port.data.payload.eq(fifo.r_data),
+            self.port.data.valid.eq(fifo.r_rdy & (claimed != 0)),
+            fifo.r_en.eq(do_beat),
+        ]
+        m.d.sync += [
+            held.eq(held + (self.i.valid & self.i.ready) - Mux(do_burst, burst.len, 0)),
+            claimed.eq(claimed + Mux(do_cmd, cmd.payload.len, 0) - do_beat),
+            pending.eq(pending + do_burst - self.port.ack),
+        ]
+        m.d.comb += self.idle.eq(~bursts.busy & (pending == 0))
+
+        return m

@@ -1,0 +1,116 @@
+"""Memory behind a burst port, and stream ends, with random stalls: for tests of Amaranth blocks.
+
+Every function here is an endless background testbench: it samples at the clock edge, then sets what it
+drives for the next cycle.
+"""
+
+from collections import deque
+
+
+class Memory:
+    """Byte-addressed memory that checks the rules of the burst port.
+
+    `latency` is the least number of cycles from a command to its first beat or to its acknowledgement;
+    with probability `stall` a handshake is refused for a cycle. `reads` and `writes` collect the bursts
+    as (address, length).
+    """
+
+    def __init__(self, config, rng, size=1 << 16, latency=1, stall=0.0):
+        self.config, self.rng, self.latency, self.stall = config, rng, latency, stall
+        self.data = bytearray(rng.randbytes(size))
+        self.reads, self.writes = [], []
+
+    def beat(self, address):
+        size = self.config.beat_bytes
+        return int.from_bytes(self.data[address:address + size], "little")
+
+    def go(self):
+        return self.rng.random() >= self.stall
+
+    def check(self, address, length):
+        size = self.config.beat_bytes
+        assert 1 <= length <= self.config.max_burst
+        assert address % size == 0
+        assert address // 4096 == (address + length * size - 1) // 4096, "burst crosses 4 KiB"
+        assert address + length * size <= len(self.data)
+
+    async def serve_reads(self, ctx, port):
+        """Answer `port`, a ReadPort as its initiator shows it."""
+        beats, now = deque(), 0
+        cmd, data = port.cmd, port.data
+        while True:
+            ctx.set(cmd.ready, self.go())
+            if not ctx.get(data.valid) and beats and beats[0][0] <= now and self.go():
+                ctx.set(data.valid, 1)
+                ctx.set(data.payload, beats[0][1])
+            _, _, do_cmd, command, do_beat = await ctx.tick().sample(
+                cmd.valid & cmd.ready, cmd.payload, data.valid & data.ready)
+            now += 1
+            if do_beat:
+                beats.popleft()
+                ctx.set(data.valid, 0)
+            if do_cmd:
+                self.check(command.addr, command.len)
+                self.reads.append((command.addr, command.len))
+                beats.extend((now + self.latency - 1,
+                              self.beat(command.addr + i * self.config.beat_bytes))
+                             for i in range(command.len))
+
+    async def serve_writes(self, ctx, port):
+        """Answer `port`, a WritePort as its initiator shows it."""
+        size = self.config.beat_bytes
+        places, acks, now = deque(), deque(), 0
+        cmd, data = port.cmd, port.data
+        while True:
+            ctx.set(cmd.ready, self.go())
+            ctx.set(data.ready, self.go())
+            ack = bool(acks) and acks[0] <= now and self.go()
+            ctx.set(port.ack, ack)
+            if ack:
+                acks.popleft()
+            _, _, do_cmd, command, do_beat, beat = await ctx.tick().sample(
+                cmd.valid & cmd.ready, cmd.payload, data.valid & data.ready, data.payload)
+            now += 1
+            if do_beat:
+                address, last = places.popleft()  # raises for a beat without a command
+                self.data[address:address + size] = beat.to_bytes(size, "little")
+                if last:
+                    acks.append(now + self.latency - 1)
+            if do_cmd:
+                self.check(command.addr, command.len)
+                self.writes.append((command.addr, command.len))
+                places.extend((command.addr + i * size, i == command.len - 1)
+                              for i in range(command.len))
+
+
+async def feed(ctx, stream, items, rng, stall=0.0):
+    """Offer `items` in order, each after a random pause; valid stays until taken."""
+    for item in items:
+        while rng.random() < stall:
+            await ctx.tick()
+        ctx.set(stream.payload, item)
+        ctx.set(stream.valid, 1)
+        await ctx.tick().until(stream.ready)
+        ctx.set(stream.valid, 0)
+
+
+async def collect(ctx, stream, items, rng, stall=0.0, stamps=None):
+    """Append what `stream` hands over to `items`, and its cycle to `stamps`."""
+    now = 0
+    while True:
+        ctx.set(stream.ready, rng.random() >= stall)
+        _, _, do, item = await ctx.tick().sample(stream.valid & stream.ready, stream.payload)
+        if do:
+            items.append(item)
+            if stamps is not None:
+                stamps.append(now)
+        now += 1
+
+
+async def watch(ctx, done, limit):
+    """Return when `done()` holds; fail after `limit` cycles."""
+    for _ in range(limit):
+        if done():
+            return
+        await ctx.tick()
+    raise AssertionError(f"no end after {limit} cycles")

@@ -1,0 +1,202 @@
+# amaranth: UnusedElaboratable=no
+"""hw/dma.py: order and values of beats, shape of bursts, throughput, idle."""
+
+import random
+from functools import partial
+
+import pytest
+from amaranth.sim import Simulator
+from gradgate.hw.config import Config
+from gradgate.hw.dma import Bursts, ReadDMA, WriteDMA
+
+from tests.hw.memory import Memory, collect, feed, watch
+
+WIDTHS = {32: dict(tm=4, fmt="bf16"), 64: dict(tm=4, fmt="bf16"), 128: dict(tm=4, fmt="fp32")}
+
+
+def config_of(beat_bits, max_burst=8):
+    return Config(tn=8, beat_bits=beat_bits, max_burst=max_burst, **WIDTHS[beat_bits])
+
+
+def descriptor(base, length, n1=1, s1=0, n2=1, s2=0, n3=1, s3=0):
+    return dict(base=base, len=length, n1=n1, s1=s1, n2=n2, s2=s2, n3=n3, s3=s3)
+
+
+def addresses(config, d):
+    """Beat addresses of a descriptor: docs/program.md, section 3."""
+    return [d["base"] + i3 * d["s3"] + i2 * d["s2"] + i1 * d["s1"] + beat * config.beat_bytes
+            for i3 in range(d["n3"]) for i2 in range(d["n2"]) for i1 in range(d["n1"])
+            for beat in range(d["len"])]
+
+
+def random_descriptor(config, rng):
+    """Runs inside 64 KiB; strides of both signs, some touching; now and then an empty one."""
+    size = config.beat_bytes
+    length = rng.choice([1, 1, 2, 3, 7, rng.randint(1, 40)])
+    counts = [rng.randint(1, 4) for _ in range(3)]
+    strides = [size * rng.choice([length, -length, rng.randint(-60, 60)]) for _ in range(3)]
+    extent = 8 * 60 * size * 4
+    d = descriptor(rng.randrange(extent, (1 << 16) - extent - 64 * size, size), length,
+                   counts[0], strides[0], counts[1], strides[1], counts[2], strides[2])
+    if rng.random() < 0.15:
+        d[rng.choice(["len", "n1", "n2", "n3"])] = 0
+    return d
+
+
+def read(config, descriptors, seed=0, latency=1, stall=0.0, limit=20000):
+    """Run a ReadDMA over `descriptors`: (memory, beats, their cycles)."""
+    rng = random.Random(seed)
+    memory = Memory(config, rng, latency=latency, stall=stall)
+    dut = ReadDMA(config)
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    beats, stamps = [], []
+    count = sum(len(addresses(config, d)) for d in descriptors)
+
+    async def wait(ctx):
+        await watch(ctx, lambda: len(beats) >= count, limit)
+        await ctx.tick().repeat(20)
+
+    sim.add_testbench(partial(memory.serve_reads, port=dut.port), background=True)
+    sim.add_testbench(partial(collect, stream=dut.o, items=beats, rng=rng, stall=stall, stamps=stamps),
+                      background=True)
+    sim.add_testbench(partial(feed, stream=dut.start, items=descriptors, rng=rng, stall=stall))
+    sim.add_testbench(wait)
+    sim.run()
+    return memory, beats, stamps
+
+
+def write(config, descriptors, seed=0, latency=1, stall=0.0, limit=20000):
+    """Run a WriteDMA over `descriptors`: (memory, expected contents, cycles until idle)."""
+    rng = random.Random(seed)
+    memory = Memory(config, rng, latency=latency, stall=stall)
+    expected = bytearray(memory.data)
+    places = [a for d in descriptors for a in addresses(config, d)]
+    beats = [rng.getrandbits(config.beat_bits) for _ in places]
+    for address, beat in zip(places, beats, strict=True):
+        expected[address:address + config.beat_bytes] = beat.to_bytes(config.beat_bytes, "little")
+    dut = WriteDMA(config)
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    cycles = []
+
+    async def start(ctx):
+        await feed(ctx, dut.start, descriptors, rng, stall)
+        now = 0
+        while not ctx.get(dut.idle):
+            await ctx.tick()
+            now += 1
+            assert now < limit
+        cycles.append(now)
+        done = sum(length for _, length in memory.writes)
+        assert done == len(beats), "idle before all bursts were written"
+        await ctx.tick().repeat(20)
+        assert ctx.get(dut.idle)
+
+    sim.add_testbench(partial(memory.serve_writes, port=dut.port), background=True)
+    sim.add_testbench(partial(feed, stream=dut.i, items=beats, rng=rng, stall=stall), background=True)
+    sim.add_testbench(start)
+    sim.run()
+    return memory, expected, cycles[0]
+
+
+@pytest.mark.parametrize("beat_bits", WIDTHS)
+@pytest.mark.parametrize("max_burst", [1, 2, 8, 64])
+def test_read_random(beat_bits, max_burst):
+    config = config_of(beat_bits, max_burst)
+    seed = beat_bits + max_burst
+    print("seed", seed)
+    rng = random.Random(seed)
+    descriptors = [random_descriptor(config, rng) for _ in range(8)]
+    memory, beats, _ = read(config, descriptors, seed, latency=7, stall=0.3)
+    assert beats == [memory.beat(a) for d in descriptors for a in addresses(config, d)]
+
+
+@pytest.mark.parametrize("beat_bits", WIDTHS)
+@pytest.mark.parametrize("max_burst", [1, 2, 8, 64])
+def test_write_random(beat_bits, max_burst):
+    config = config_of(beat_bits, max_burst)
+    seed = beat_bits + max_burst + 1
+    print("seed", seed)
+    rng = random.Random(seed)
+    descriptors = [random_descriptor(config, rng) for _ in range(8)]
+    memory, expected, _ = write(config, descriptors, seed, latency=7, stall=0.3)
+    assert memory.data == expected
+
+
+@pytest.mark.parametrize("field", ["len", "n1", "n2", "n3"])
+def test_empty(field):
+    config = config_of(64)
+    descriptors = [descriptor(0, 3, n1=2, s1=64) | {field: 0}, descriptor(256, 2)]
+    memory, beats, _ = read(config, descriptors)
+    assert beats == [memory.beat(256), memory.beat(264)]
+    memory, expected, _ = write(config, descriptors)
+    assert memory.data == expected
+    memory, expected, cycles = write(config, descriptors[:1])
+    assert (memory.writes, cycles) == ([], 0)
+
+
+def test_bursts_are_aligned():
+    config = config_of(64, max_burst=64)
+    memory, _, _ = read(config, [descriptor(4096 - 3 * 8, 200)])
+    assert memory.reads == [(4096 - 24, 3), (4096, 64), (4608, 64), (5120, 64), (5632, 5)]
+
+
+def test_touching_runs_share_bursts():
+    config = config_of(64, max_burst=8)
+    memory, _, _ = read(config, [descriptor(0, 3, n1=7, s1=24, n2=2, s2=24 * 7)])
+    assert memory.reads == [(64 * i, 8) for i in range(5)] + [(320, 2)]
+    memory, _, _ = read(config, [descriptor(0, 3, n1=3, s1=-24)] * 0 + [
+        descriptor(80, 1, n1=3, s1=-8), descriptor(88, 1)])
+    assert memory.reads == [(80, 1), (72, 1), (64, 1), (88, 1)]
+
+
+def test_read_prefetches_with_credit():
+    """A consumer that takes nothing: exactly the room there is has been asked for."""
+    config = config_of(64, max_burst=32)
+    rng = random.Random(0)
+    memory = Memory(config, rng)
+    dut = ReadDMA(config)
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+
+    async def start(ctx):
+        await feed(ctx, dut.start, [descriptor(0, 500)], rng)
+        await ctx.tick().repeat(200)
+        assert memory.reads == [(0, 32), (256, 32)]
+
+    sim.add_testbench(partial(memory.serve_reads, port=dut.port), background=True)
+    sim.add_testbench(start)
+    sim.run()
+
+
+@pytest.mark.parametrize("latency", [1, 20])
+@pytest.mark.parametrize("name, descriptors", [
+    ("long", [descriptor(0, 300)]),
+    ("touching", [descriptor(0, 1, n1=300, s1=8)]),
+    ("scattered beats", [descriptor(0, 1, n1=300, s1=72)]),
+    ("many", [descriptor(1024 * i, 30) for i in range(10)]),
+])
+def test_read_full_rate(name, descriptors, latency):
+    _, beats, stamps = read(config_of(64, 32), descriptors, latency=latency)
+    assert len(beats) == 300
+    # one start, then a beat per cycle: Bursts, the command register, the memory, the FIFO
+    assert stamps[-1] - stamps[0] <= 299 + (len(descriptors) > 1)
+    assert stamps[0] <= 9 + latency + 32 * (name == "touching")
+
+
+@pytest.mark.parametrize("name, descriptors", [
+    ("long", [descriptor(0, 300)]),
+    ("touching", [descriptor(0, 1, n1=300, s1=8)]),
+    ("scattered beats", [descriptor(0, 1, n1=300, s1=72)]),
+])
+def test_write_full_rate(name, descriptors):
+    memory, expected, cycles = write(config_of(64, 32), descriptors, latency=5)
+    assert memory.data == expected
+    assert cycles <= 300 + 32 + 5 + 8
+
+
+def test_rejects():
+    for block in (Bursts, ReadDMA, WriteDMA):
+        with pytest.raises(TypeError, match=r"^config must be a Config, not 64$"):
+            block(64)
