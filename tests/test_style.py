@@ -1,0 +1,20 @@
+"""House rules that a linter does not know."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "hw").rglob("*.py")), ids=lambda p: p.name)
+def test_no_postponed_annotations_in_gateware(path):
+    # with it, Amaranth's data.Struct silently becomes an empty layout
+    assert "from __future__ import annotations" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "hw").glob("[a-z]*.py")), ids=lambda p: p.name)
+def test_every_block_has_a_test(path):
+    if path.stem in ("config", "core", "port"):  # tested through the boards, the top, and its users
+        pytest.skip("no behaviour of its own")
+    assert (ROOT / "tests" / "hw" / f"test_{path.stem}.py").exists()
