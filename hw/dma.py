@@ -7,7 +7,6 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
-
 from gradgate.hw.config import Config
 from gradgate.hw.port import Command, ReadPort, WritePort
 
@@ -16,8 +15,9 @@ __all__ = ["Descriptor", "Bursts", "ReadDMA", "WriteDMA"]
 
 class Descriptor(data.Struct):
     """`n3 x n2 x n1` runs of `len` consecutive beats; run (i3, i2, i1) begins at byte address
-    `base + i3*s3 + i2*s2 + i1*s1`. All addresses and strides are multiples of the beat. A count of 0
-    makes the transfer empty.
+    `base + i3*s3 + i2*s2 + i1*s1`.
+
+    All addresses and strides are multiples of the beat. A count of 0 makes the transfer empty.
     """
 
     base: 32
@@ -43,11 +43,11 @@ def _fifo_depth(config):
 class Bursts(wiring.Component):
     """Cuts the runs of a descriptor into bursts, and joins runs that touch.
 
-    No burst crosses a multiple of max_burst beats, hence none crosses 4 KiB. A run whose beats follow
-    those of the run before it shares its burst.
+    No burst crosses a multiple of max_burst beats, hence none crosses 4 KiB. A run whose beats
+    follow those of the run before it shares its burst.
 
-    First burst 3 cycles after `start`; then one run, or one burst of a long run, per cycle. The next
-    descriptor may follow without a gap. No multipliers, no RAM.
+    First burst 3 cycles after `start`; then one run, or one burst of a long run, per cycle. The
+    next descriptor may follow without a gap. No multipliers, no RAM.
 
     Parameters
     ----------
@@ -110,15 +110,16 @@ class Bursts(wiring.Component):
                         m.d.sync += run_valid.eq(0)
 
         new = self.start.payload
+        sizes = (new.n1, new.n2, new.n3)
         m.d.comb += self.start.ready.eq(~run_valid | (do_run & last_run))
         with m.If(self.start.valid & self.start.ready):
             m.d.sync += loops.eq(new)
             m.d.sync += [address.eq(new.base) for address in (run_addr, base2, base3)]
-            m.d.sync += [count.eq(n - 1) for count, n in zip(left, (new.n1, new.n2, new.n3))]
+            m.d.sync += [count.eq(n - 1) for count, n in zip(left, sizes, strict=True)]
             m.d.sync += run_valid.eq(
                 new.len.any() & new.n1.any() & new.n2.any() & new.n3.any())
 
-        # pieces: one run cut at multiples of max_burst; lengths are one less than the number of beats
+        # pieces: runs cut at multiples of max_burst; lengths are one less than the number of beats
         piece_valid = Signal()
         piece_block = Signal(32 - byte_bits - low_bits, reset_less=True)
         piece_low = Signal(low_bits, reset_less=True)
@@ -175,9 +176,9 @@ class Bursts(wiring.Component):
 class ReadDMA(wiring.Component):
     """Reads the runs of each descriptor as one stream, ahead of the consumer.
 
-    First command 4 cycles after `start`; one beat per cycle on long or touching runs, one run per cycle
-    on single beats. Up to `max(2*max_burst, 64)` beats are asked for or held before the consumer takes
-    them. No multipliers; a RAM of that many beats.
+    First command 4 cycles after `start`; one beat per cycle, or one run per cycle if its beats are
+    fewer. Up to `max(2*max_burst, 64)` beats are asked for or held before the consumer takes them.
+    No multipliers; a RAM of that many beats.
 
     Parameters
     ----------
@@ -233,9 +234,8 @@ class ReadDMA(wiring.Component):
 class WriteDMA(wiring.Component):
     """Writes a stream to the runs of each descriptor, a burst whenever all its beats are held.
 
-    One beat per cycle on long or touching runs, one run per cycle on single beats. The stream may run up
-    to `max(2*max_burst, 64)` beats ahead, of descriptors still to come too. No multipliers; a RAM of
-    that many beats.
+    One beat per cycle. The stream may run up to `max(2*max_burst, 64)` beats ahead, of descriptors
+    still to come too. No multipliers; a RAM of that many beats.
 
     Parameters
     ----------
@@ -248,7 +248,8 @@ class WriteDMA(wiring.Component):
     i : In(stream.Signature(beat_bits))
     port : Out(WritePort(beat_bits))
     idle : Out(1)
-        No descriptor in work and all bursts acknowledged. Falls in the cycle after `start` is taken.
+        No descriptor in work and all bursts acknowledged; low from the cycle after `start` is
+        taken, unless the descriptor is empty.
 
     Raises
     ------

@@ -51,8 +51,8 @@ class ReadPort(wiring.Signature):
 class WritePort(wiring.Signature):
     """Writes in bursts, seen from the initiator.
 
-    The initiator issues a command only when it holds all its beats, and offers a beat only after the
-    command it belongs to has been taken.
+    The initiator issues a command only when it holds all its beats, and offers a beat only after
+    the command it belongs to has been taken.
 
     Parameters
     ----------

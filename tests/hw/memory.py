@@ -1,7 +1,7 @@
 """Memory behind a burst port, and stream ends, with random stalls: for tests of Amaranth blocks.
 
-Every function here is an endless background testbench: it samples at the clock edge, then sets what it
-drives for the next cycle.
+All sample at the clock edge, then set what they drive for the next cycle. Only `feed` and `watch`
+return.
 """
 
 from collections import deque
@@ -10,9 +10,9 @@ from collections import deque
 class Memory:
     """Byte-addressed memory that checks the rules of the burst port.
 
-    `latency` is the least number of cycles from a command to its first beat or to its acknowledgement;
-    with probability `stall` a handshake is refused for a cycle. `reads` and `writes` collect the bursts
-    as (address, length).
+    `latency` is the least number of cycles from a command to its first beat, or from the last beat
+    to the acknowledgement; with probability `stall` a handshake is refused for a cycle. `reads` and
+    `writes` collect the bursts as (address, length).
     """
 
     def __init__(self, config, rng, size=1 << 16, latency=1, stall=0.0):

@@ -58,8 +58,8 @@ def read(config, descriptors, seed=0, latency=1, stall=0.0, limit=20000):
         await ctx.tick().repeat(20)
 
     sim.add_testbench(partial(memory.serve_reads, port=dut.port), background=True)
-    sim.add_testbench(partial(collect, stream=dut.o, items=beats, rng=rng, stall=stall, stamps=stamps),
-                      background=True)
+    sim.add_testbench(partial(collect, stream=dut.o, items=beats, rng=rng, stall=stall,
+                              stamps=stamps), background=True)
     sim.add_testbench(partial(feed, stream=dut.start, items=descriptors, rng=rng, stall=stall))
     sim.add_testbench(wait)
     sim.run()
@@ -94,7 +94,8 @@ def write(config, descriptors, seed=0, latency=1, stall=0.0, limit=20000):
         assert ctx.get(dut.idle)
 
     sim.add_testbench(partial(memory.serve_writes, port=dut.port), background=True)
-    sim.add_testbench(partial(feed, stream=dut.i, items=beats, rng=rng, stall=stall), background=True)
+    sim.add_testbench(partial(feed, stream=dut.i, items=beats, rng=rng, stall=stall),
+                      background=True)
     sim.add_testbench(start)
     sim.run()
     return memory, expected, cycles[0]
