@@ -1,4 +1,4 @@
-"""C++ sources to shared libraries: compiled once, then found again by the hash of all that matters."""
+"""C++ to shared libraries: compiled once, then found again by the hash of all that matters."""
 
 import contextlib
 import fcntl
@@ -33,7 +33,7 @@ class CompileError(GradgateError, RuntimeError):
 
 
 def cache_dir():
-    """Where libraries are kept: $GRADGATE_CACHE, or `gradgate` in the user's XDG cache directory."""
+    """Where libraries are kept: $GRADGATE_CACHE, or `gradgate` in the XDG cache directory."""
     if "GRADGATE_CACHE" in os.environ:
         return Path(os.environ["GRADGATE_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gradgate"

@@ -1,0 +1,114 @@
+// What the units share: memory, tile buffers, accumulators, flags, counters; and how they fail.
+#pragma once
+#include <cstdarg>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "isa.h"
+#include "model_array.h"
+
+namespace gg {
+
+enum Status : int32_t { OK, DEADLOCK, BUS, PROGRAM };
+
+struct Fault {
+  Status status;
+  std::string text;
+};
+
+[[noreturn]] __attribute__((format(printf, 2, 3)))
+inline void fail(Status status, const char *format, ...) {
+  char text[200];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  throw Fault{status, text};
+}
+
+struct Memory {
+  uint8_t *data;
+  uint64_t size;
+  uint32_t beat_bytes;
+  uint64_t read_bytes = 0, write_bytes = 0;
+
+  // `count` beats at `address`; addresses are 32 bits and wrap there.
+  uint8_t *beats(int64_t address, uint64_t count, const char *what) {
+    uint32_t first = (uint32_t)address;
+    if (first % beat_bytes)
+      fail(PROGRAM, "%s address 0x%08x is not a multiple of the beat", what, first);
+    if (first + count * beat_bytes > size)
+      fail(BUS, "%s of %llu bytes at 0x%08x is outside the memory", what,
+           (unsigned long long)(count * beat_bytes), first);
+    return data + first;
+  }
+  const uint8_t *read(int64_t address, uint64_t count, const char *what) {
+    const uint8_t *from = beats(address, count, what);
+    read_bytes += count * beat_bytes;
+    return from;
+  }
+  uint8_t *write(int64_t address, uint64_t count, const char *what) {
+    uint8_t *to = beats(address, count, what);
+    write_bytes += count * beat_bytes;
+    return to;
+  }
+};
+
+// Unwritten words hold numbers that show when they are used, unlike zeros.
+inline float garbage(uint64_t index) {
+  uint32_t hash = (uint32_t)((index + 1) * 0x9e3779b97f4a7c15u >> 32);
+  uint32_t word = (hash & 0x80ff0000) | ((96 + (hash >> 24 & 63)) << 23);
+  return bits<float>(word);
+}
+
+struct Buffer {
+  uint32_t depth;
+  std::vector<float> value;      // word * TN + bank
+  std::vector<uint8_t> written;  // likewise
+
+  explicit Buffer(uint32_t depth) : depth(depth), value(depth * TN), written(depth * TN) {
+    for (size_t i = 0; i < value.size(); i++) value[i] = garbage(i);
+  }
+  // Address sums wrap at 16 bits, then at the depth.
+  size_t at(int64_t address, uint32_t bank) const {
+    return (uint16_t)address % depth * TN + bank % TN;
+  }
+};
+
+struct State {
+  Memory memory;
+  Buffer a, b;
+  std::vector<RowFloat> acc;  // both regions
+  std::vector<uint8_t> acc_written;
+  bool check;
+  Flags flags;
+  uint64_t active[4] = {};
+
+  State(Memory memory, uint32_t a_depth, uint32_t b_depth, uint32_t acc_depth, bool check)
+      : memory(memory), a(a_depth), b(b_depth), acc(2 * acc_depth), acc_written(2 * acc_depth),
+        check(check) {
+    for (size_t c = 0; c < acc.size(); c++)
+      for (int r = 0; r < TM; r++) acc[c][r] = garbage(c * TM + r);
+  }
+  size_t acc_at(int64_t address) const { return (uint16_t)address & (acc.size() - 1); }
+  uint32_t beat_elems() const { return memory.beat_bytes / ELEM_BYTES; }
+  uint32_t vlanes() const { return memory.beat_bytes / 4; }
+};
+
+void load(State &state, const isa::Load &x);
+void compute(State &state, const isa::Compute &x);
+void post(State &state, const isa::Post &x);
+
+inline float operand(const uint8_t *from, bool fp32, Flags &flags) {
+  if (!BF16 || fp32) {
+    uint32_t word;
+    std::memcpy(&word, from, 4);
+    return canonical(word, flags);
+  }
+  uint16_t half;
+  std::memcpy(&half, from, 2);
+  return canonical((uint32_t)half << 16, flags);
+}
+
+}  // namespace gg
