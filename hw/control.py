@@ -1,9 +1,8 @@
 """The registers of the device behind an AXI4-Lite slave."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-
 from gradgate.hw.config import Config
 from gradgate.hw.sequencer import TOKENS, UNITS, Errors
 
@@ -82,9 +81,9 @@ class CorePort(wiring.Signature):
 class Control(wiring.Component):
     """AXI4-Lite slave with the register table of docs/architecture.md, section 3.
 
-    One read and one write at a time, each answered OKAY two cycles after its last part has come; what is
-    not there reads as 0. A read of the low half of a counter keeps its high half for the next read of a
-    high half. Costs about 1200 flip-flops, nearly all of them in counters.
+    One read and one write at a time, each answered OKAY two cycles after its last part has come;
+    what is not there reads as 0. A read of the low half of a counter keeps its high half for the
+    next read of a high half. Costs about 1200 flip-flops, nearly all of them in counters.
 
     Parameters
     ----------
@@ -190,7 +189,7 @@ class Control(wiring.Component):
             "STATUS": core.status.as_value(),
             "PROG_ADDR": core.address,
             "TIMEOUT": core.timeout,
-            "STATE": Cat(Cat(core.executing[u], core.waiting[u], core.empty[u], Signal(5, name="zero"))
+            "STATE": Cat(Cat(core.executing[u], core.waiting[u], core.empty[u], Const(0, 5))
                          for u in UNITS),
             "FETCHED": count("fetched", core.fetched),
             "TOKENS0": Cat(shown[:half]),

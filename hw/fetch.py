@@ -4,7 +4,6 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
-
 from gradgate.hw.config import Config
 from gradgate.hw.isa import BYTES, Unit
 from gradgate.hw.port import ReadPort
@@ -15,9 +14,9 @@ __all__ = ["Fetch"]
 class Fetch(wiring.Component):
     """Turns the program in memory into a stream of beats, `BYTES * 8 / beat_bits` an instruction.
 
-    A burst ends at a multiple of its longest length, and the next is asked for only when the last has
-    arrived without an END in it, so nothing beyond the END's own block of at most four instructions is
-    ever read. One beat per cycle within a burst.
+    A burst ends at a multiple of its longest length, and the next is asked for only when the last
+    has arrived without an END in it, so nothing beyond the END's own block of at most four
+    instructions is ever read. One beat per cycle within a burst.
 
     Parameters
     ----------

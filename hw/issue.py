@@ -4,7 +4,6 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
-
 from gradgate.hw.config import Config
 from gradgate.hw.isa import BYTES, COMMON
 
@@ -17,12 +16,12 @@ def _field(word, name):
 
 
 class Issue(wiring.Component):
-    """Queue of `DEPTH` instructions in beats, one more at its head in full, and the masks in flight.
+    """Queues `DEPTH` instructions in beats and one more in full; keeps the masks of those in flight.
 
-    An instruction that finds the queue empty is offered to the unit `beats + 3` cycles after its first
-    beat, where `beats = BYTES * 8 / beat_bits`, if its tokens are there, else two cycles after the last of
-    them; at most one instruction per `beats + 2` cycles. Costs `DEPTH * BYTES * 8` bits of memory and about
-    600 flip-flops.
+    An instruction that finds the queue empty is offered to the unit `beats + 3` cycles after its
+    first beat, where `beats = BYTES * 8 / beat_bits`, if its tokens are there, else two cycles
+    after the last of them; at most one instruction per `beats + 2` cycles. Costs `DEPTH * BYTES *
+    8` bits of memory and about 600 flip-flops.
 
     Parameters
     ----------

@@ -3,7 +3,6 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-
 from gradgate.hw.config import Config
 from gradgate.hw.port import ReadPort, WritePort
 
@@ -11,11 +10,11 @@ __all__ = ["Quiesce"]
 
 
 class Quiesce(wiring.Component):
-    """Passes both burst ports on; with `hold` no further command, while those begun run to their end.
+    """Passes both burst ports on; with `hold` no further command, but all those begun.
 
-    An initiator has room for what it reads and holds what it writes when it issues a command, so `idle`
-    comes as soon as memory has answered, whatever state the units are in. Then they may be reset.
-    Commands take one cycle, beats none. Costs about 100 flip-flops.
+    An initiator has room for what it reads and holds what it writes when it issues a command, so
+    `idle` comes as soon as memory has answered, whatever state the units are in. Then they may be
+    reset. Commands take one cycle, beats none. Costs about 100 flip-flops.
 
     Parameters
     ----------

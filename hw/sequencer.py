@@ -3,7 +3,6 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-
 from gradgate.hw.config import Config
 from gradgate.hw.fetch import Fetch
 from gradgate.hw.isa import BYTES, Unit
@@ -28,10 +27,11 @@ class Errors(data.Struct):
 class Sequencer(wiring.Component):
     """Runs one program: docs/program.md, section 1.
 
-    A program starts at `start`, the first after every reset; it ends with `ended` when END has been met, all
-    units are idle and all queues empty, or with an error. Instructions pass from the fetch to the
-    queues at one beat per cycle; a full queue holds up everything behind it. A token given by `done` lets an
-    instruction that waits for it be offered two cycles later.
+    A program starts at `start`, the first after every reset; it ends with `ended` when END has been
+    met, all units are idle and all queues empty, or with an error. Instructions pass from the fetch
+    to the queues at one beat per cycle; a full queue holds up everything behind it. A token given
+    by `done` lets an instruction that waits for it be offered two cycles later. A program that
+    hangs is stopped `timeout + 3` cycles after its last progress.
 
     Parameters
     ----------

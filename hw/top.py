@@ -1,0 +1,107 @@
+"""The device with its buses, and its Verilog."""
+
+import argparse
+import sys
+from dataclasses import fields
+
+from amaranth.back import verilog as back
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from gradgate.hw.axi import AXIMaster
+from gradgate.hw.config import Config
+from gradgate.hw.control import Control
+from gradgate.hw.core import Core
+
+__all__ = ["AXITop", "verilog"]
+
+NAME = "AXITop"
+
+
+def _outer(component, prefix, names):
+    """Signature members of `component` that are plain bus signals, renamed for the outside."""
+    return {prefix + name: component.signature.members[name] for name in names}
+
+
+class AXITop(wiring.Component):
+    """Core with an AXI4 master to memory and an AXI4-Lite slave for the host.
+
+    docs/architecture.md, sections 3 and 4. Clock `clk`, synchronous reset `rst`.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    m_axi_*
+        AXI4 master: 32-bit addresses, beat_bits of data, one ID; see AXIMaster.
+    s_axil_*
+        AXI4-Lite slave; see Control.
+    irq : Out(1)
+        A program has ended or has been stopped by an error; low again after start or reset.
+
+    Raises
+    ------
+    TypeError
+        `config` is not a Config.
+    """
+
+    def __init__(self, config):
+        if not isinstance(config, Config):
+            raise TypeError(f"config must be a Config, not {config!r}")
+        self._config = config
+        self._master = AXIMaster(config)
+        self._control = Control(config)
+        self._master_names = [n for n in self._master.signature.members
+                              if n not in ("read", "write", "error")]
+        self._control_names = [n for n in self._control.signature.members
+                               if n not in ("core", "irq")]
+        super().__init__({
+            **_outer(self._master, "m_axi_", self._master_names),
+            **_outer(self._control, "s_axil_", self._control_names),
+            "irq": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.core = core = Core(self._config)
+        m.submodules.master = master = self._master
+        m.submodules.control = control = self._control
+        wiring.connect(m, control.core, core.control)
+        wiring.connect(m, core.read, master.read)
+        wiring.connect(m, core.write, master.write)
+        m.d.comb += [core.bus_error.eq(master.error), self.irq.eq(control.irq)]
+
+        for inner, prefix, names in ((master, "m_axi_", self._master_names),
+                                     (control, "s_axil_", self._control_names)):
+            for name in names:
+                mine, its = getattr(self, prefix + name), getattr(inner, name)
+                if inner.signature.members[name].flow == In:
+                    m.d.comb += its.eq(mine)
+                else:
+                    m.d.comb += mine.eq(its)
+        return m
+
+
+def verilog(config):
+    """AXITop as Verilog, module `AXITop`; the same text for the same configuration."""
+    return back.convert(AXITop(config), name=NAME, emit_src=False)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m gradgate.hw.top",
+                                     description="Write the Verilog of a device.")
+    for field in fields(Config):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=field.type,
+                            default=field.default, help=f"default {field.default}")
+    options = parser.parse_args(argv)
+    try:
+        config = Config(**vars(options))
+    except ValueError as error:
+        parser.error(str(error))
+    sys.stdout.write(verilog(config))
+
+
+if __name__ == "__main__":
+    main()
