@@ -93,12 +93,15 @@ class Memory {
     write_rate.tick();
     arready = reads.size() < timing.outstanding && !stalls();
     awready = writes.size() < timing.outstanding && !stalls();
-    wready = beats.size() < 256 && answers.size() < timing.outstanding && write_pace().ready()
-             && !stalls();
-    if (!rvalid && !reads.empty() && reads.front().due <= now && read_rate.ready() && !stalls()) {
+    bool write_turn = timing.shared && last_w.valid && !wrote_last;
+    if (!rvalid && !reads.empty() && reads.front().due <= now && read_rate.ready() && !write_turn
+        && !stalls()) {
       read_rate.take();
+      wrote_last = false;
       offer_read();
     }
+    wready = beats.size() < 256 && answers.size() < timing.outstanding && write_pace().ready()
+             && !stalls();
     if (!bvalid && !answers.empty() && answers.front().due <= now && !stalls()) offer_answer();
   }
 
@@ -110,6 +113,7 @@ class Memory {
     if (aw.valid && awready && check(aw, "AW")) writes.push_back({aw.addr, aw.len + 1, 0, OKAY, {}});
     if (w.valid && wready) {
       write_pace().take();
+      wrote_last = true;
       beats.push_back(w);
     }
     gather();
@@ -215,6 +219,7 @@ class Memory {
   Random random;
   Bandwidth read_rate, write_rate;
   uint64_t now = 0;
+  bool wrote_last = false;  // of the beats that share the bandwidth
   std::deque<Burst> reads, writes, answers;
   std::deque<Data> beats;
   Address last_ar{}, last_aw{};
