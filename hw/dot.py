@@ -24,7 +24,7 @@ _STAGE_BITS = 2  # levels of a tree in one pipeline stage
 
 
 def reduce_tree(operator, values):
-    """`values` reduced by `operator` as a balanced tree: a sum grows a bit per level, not per term."""
+    """`values` reduced by `operator` as a balanced tree, in which sums grow a bit per level."""
     values = list(values)
     while len(values) > 1:
         pairs = [operator(x, y) for x, y in zip(values[::2], values[1::2], strict=False)]

@@ -47,7 +47,8 @@ def shift_left(value, amount):
 class Normal(data.StructLayout):
     """A number on its way to a rounding: (-1)^sign * man * 2^(exp - 127 - (width - 1)).
 
-    The top bit of `man` is one, or the number is zero; then `man` is 0 and `exp` is 0 or -512.
+    The top bit of `man` is one, or the number is zero; then `man` is 0 and `exp` is -512, below
+    that of any other number.
 
     Parameters
     ----------
@@ -62,10 +63,10 @@ class Normal(data.StructLayout):
 
 def unpack_fp32(bits, normal):
     """Statements that give `normal`, a view of `Normal`, the value of canonical fp32 `bits`."""
-    exponent = bits[23:31]
+    nonzero = bits[23:31].any()
     return [
-        normal.man.eq(Cat(Const(0, len(normal.man) - 24), bits[:23], exponent.any())),
-        normal.exp.eq(exponent),
+        normal.man.eq(Cat(Const(0, len(normal.man) - 24), bits[:23], nonzero)),
+        normal.exp.eq(Cat(bits[23:31], Const(0, 1), ~nonzero)),
         normal.sign.eq(bits[31]),
     ]
 
@@ -152,8 +153,7 @@ class NormalAdd(wiring.Component):
         width = self.width
         a, b = self.a, self.b
 
-        # order by magnitude; exponents are compared too where one significand is 0, which puts a
-        # zero below every number whose sum with it does not vanish
+        # order by magnitude
         a_large = Signal()
         r1_large = Signal(Normal(width), reset_less=True)
         r1_small = Signal(width, reset_less=True)
