@@ -16,7 +16,7 @@ def _field(word, name):
 
 
 class Issue(wiring.Component):
-    """Queues `DEPTH` instructions in beats and one more in full; keeps the masks of those in flight.
+    """Queues `DEPTH` instructions in beats and one more in full; keeps the masks of all in flight.
 
     An instruction that finds the queue empty is offered to the unit `beats + 3` cycles after its
     first beat, where `beats = BYTES * 8 / beat_bits`, if its tokens are there, else two cycles
