@@ -17,8 +17,8 @@ class ReadArbiter(wiring.Component):
     """Gives one memory port to `count` initiators in turn, a burst each.
 
     Commands take one cycle, one may follow another in every cycle; beats pass at once. At most
-    `OUTSTANDING` bursts are on their way. Initiators hold room for what they ask for, so beats never
-    wait for another initiator. No multipliers; a RAM of `OUTSTANDING` entries.
+    `OUTSTANDING` bursts are on their way. Initiators hold room for what they ask for, so beats
+    never wait for another initiator. No multipliers; a RAM of `OUTSTANDING` entries.
 
     Parameters
     ----------

@@ -85,7 +85,7 @@ def random_instruction(config, rng):
 
 
 def run(config, instructions, seed, latency=1, stall=0.0, special=0.2, limit=20000):
-    """Execute `instructions`, compare with `reference`; return memory and the cycles of the writes."""
+    """Execute `instructions`, compare with `reference`: (memory, cycles of the writes)."""
     rng = random.Random(seed)
     memory = Memory(config, rng, latency=latency, stall=stall)
     width = config.elem_bytes
