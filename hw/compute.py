@@ -1,0 +1,165 @@
+"""The compute unit: stationary and moving sequencers around the dot-product rows."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from gradgate.hw import isa
+from gradgate.hw.accumulators import AccDrain, Accumulators
+from gradgate.hw.buffer import BufferRead, TileBuffer
+from gradgate.hw.delay import Delay
+from gradgate.hw.dot import Accumulate, DotRow
+from gradgate.hw.moving import Moving, Vector
+from gradgate.hw.stationary import Fill, Stationary
+
+__all__ = ["ComputeUnit"]
+
+
+class ComputeUnit(wiring.Component):
+    """Executes COMPUTE instructions: Tm rows of Tn multipliers, Tm x 2 x acc_depth accumulators.
+
+    One moving vector per cycle, without a gap between sweeps, chunks, and instructions, where these
+    are long enough (all in cycles):
+
+    * a sweep of n vectors takes max(n, Tm, loop), a chunk of n vectors max(n, Tn, loop);
+    * an instruction accepted in cycle t issues its first vector in t + s + 1 or later, s = Tm,
+      with a_pix Tn - 1 + Tm, in weight-gradient mode Tn. It is accepted in the cycle before the
+      first vector of the last sweep of the instruction before: then that last sweep takes
+      max(n, s, loop);
+    * after an instruction with `sel`, rows are read only when its last vector has been issued, unless
+      the next instruction is `ident` or `zero`: s cycles between the two;
+    * `fence` issues the first vector at least `loop` cycles after the last one before;
+    * `done` comes `latency` cycles after the issue of the last vector.
+
+    The instruction bits a_pix, ident, sel, zero, and pack are without effect in weight-gradient mode,
+    `ones` without effect in convolution mode.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    i : In(stream of 512 bits)
+    done : Out(1)
+        One cycle high per instruction, when its last accumulator is written.
+    active : Out(1)
+        A moving vector is issued.
+    nonfinite : Out(1)
+        Always 0: the operands are canonical.
+    overflow : Out(1)
+        One cycle high per vector with at least one overflow.
+    a, b : Out(BufferRead(config))
+    drain : In(AccDrain(config))
+    """
+
+    def __init__(self, config):
+        self._config = config
+        self._rows = [DotRow(config) for _ in range(config.tm)]
+        self._accumulates = [Accumulate(config) for _ in range(config.tm)]
+        super().__init__({
+            "i": In(stream.Signature(32 * isa.WORDS)),
+            "done": Out(1), "active": Out(1), "nonfinite": Out(1), "overflow": Out(1),
+            "a": Out(BufferRead(config)), "b": Out(BufferRead(config)),
+            "drain": In(AccDrain(config)),
+        })
+
+    @property
+    def config(self):
+        return self._config
+
+    @property
+    def loop(self):
+        """Cycles from the use of an accumulator to its next possible use."""
+        return Accumulators.LATENCY + self._accumulates[0].latency + 1
+
+    @property
+    def latency(self):
+        """Cycles from the issue of a moving vector to `done`."""
+        return TileBuffer.LATENCY + self._rows[0].latency + self._accumulates[0].latency + 3
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        operands = data.ArrayLayout(config.elem_bits, config.tn)
+        one = 127 << config.man_bits
+
+        m.submodules.stationary = stationary = Stationary(config)
+        m.submodules.moving = moving = Moving(config, self.loop)
+        wiring.connect(m, wiring.flipped(self.i), stationary.i)
+        wiring.connect(m, stationary.o, moving.i)
+        m.d.comb += [
+            stationary.beside.eq(moving.beside),
+            self.active.eq(moving.active),
+            self.a.en.eq(stationary.a_en), self.a.addr.eq(stationary.a_addr),
+            self.a.rot.eq(stationary.a_rot),
+            self.b.en.eq(moving.b_en), self.b.addr.eq(moving.b_addr), self.b.rot.eq(moving.b_rot),
+        ]
+
+        def delayed(bit, cycles, name):
+            """The last `cycles` values of a control bit, the newest first; reset to 0."""
+            past = Signal(cycles, name=name)
+            m.d.sync += past.eq(Cat(bit, past))
+            return past
+
+        def delay(name, value, cycles):
+            value = Cat(value)
+            m.submodules[name] = line = Delay(len(value), cycles)
+            m.d.comb += line.i.eq(value)
+            return line.o
+
+        # Stationary tile: rows gather in `shadow` while `tile` is in use.
+        read = TileBuffer.LATENCY
+        fill = data.View(Fill(config), delay("fill", stationary.fill.as_value(), read))
+        fill_en = delayed(stationary.fill_en, read, "fill_en")[-1]
+        swap = delayed(moving.swap, read, "swap")[-1]
+        shadow = [Signal(operands, name=f"shadow_{r}", reset_less=True) for r in range(config.tm)]
+        tile = [Signal(operands, name=f"tile_{r}", reset_less=True) for r in range(config.tm)]
+        incoming = Signal(operands)
+        for i in range(config.tn):
+            value = Mux(fill.ident, Mux(fill.row == i, one, 0), self.a.data[i])
+            m.d.comb += incoming[i].eq(Mux(fill.limit > i, value, 0))
+        for r in range(config.tm):
+            with m.If(fill_en & (fill.row == r)):
+                m.d.sync += shadow[r].eq(incoming)
+            with m.If(swap):
+                m.d.sync += tile[r].eq(shadow[r])
+
+        # Moving vector.
+        here = data.View(Vector(config), delay("vector", moving.vector.as_value(), read))
+        vector = Signal(operands, reset_less=True)
+        for i in range(config.tn):
+            found = self.a.data[i][config.man_bits - 7:config.man_bits]
+            value = Mux(here.sel & (found != here.tag), 0, self.b.data[i])
+            m.d.sync += vector[i].eq(Mux(here.ones, one, value))
+
+        # Rows and accumulators.
+        m.submodules.accumulators = accumulators = Accumulators(config)
+        before_read = read + 1 + self._rows[0].latency - Accumulators.LATENCY
+        after_read = Accumulators.LATENCY + self._accumulates[0].latency
+        en = delayed(moving.en, before_read + after_read, "en")
+        tail = delayed(moving.tail, before_read + after_read, "tail")
+        c = delay("until_read", Cat(here.c, here.clear), before_read - read)
+        c, clear = c[:-1], c[-1]
+        m.d.comb += [
+            accumulators.read.en.eq(en[before_read - 1]),
+            accumulators.read.addr.eq(c), accumulators.read.clear.eq(clear),
+            accumulators.write.en.eq(en[-1]),
+            accumulators.write.addr.eq(delay("until_write", c, after_read)),
+        ]
+        overflows = []
+        for r, (row, accumulate) in enumerate(zip(self._rows, self._accumulates, strict=True)):
+            m.submodules[f"row_{r}"] = row
+            m.submodules[f"accumulate_{r}"] = accumulate
+            m.d.comb += [
+                row.a.eq(tile[r]), row.b.eq(vector),
+                accumulate.i.eq(row.o), accumulate.acc.eq(accumulators.read.data[r]),
+                accumulators.write.data[r].eq(accumulate.o),
+            ]
+            overflows.append(accumulate.overflow)
+        m.d.sync += [self.done.eq(tail[-1]), self.overflow.eq(en[-1] & Cat(overflows).any())]
+        m.d.comb += [
+            accumulators.drain.en.eq(self.drain.en), accumulators.drain.addr.eq(self.drain.addr),
+            self.drain.data.eq(accumulators.drain.data),
+        ]
+        return m

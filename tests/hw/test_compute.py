@@ -1,0 +1,148 @@
+"""ComputeUnit between two tile buffers against the loops of docs/program.md: bits and cycles."""
+
+from random import Random
+
+import pytest
+from amaranth.hdl import Cat, Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
+
+from gradgate.hw import isa
+from gradgate.hw.accumulators import AccDrain, Accumulators
+from gradgate.hw.buffer import BufferWrite, TileBuffer
+from gradgate.hw.compute import ComputeUnit
+from gradgate.hw.config import Config
+from tests.hw.util import Tiles, execute, random_instruction, schedule, visits
+
+MODES = ["conv", "pixels", "ident", "sel", "zero", "pack", "dw"]
+
+
+def build(tm, tn, fmt="bf16"):
+    beat_bits = min(4, tm) * (16 if fmt == "bf16" else 32)
+    return Config(tm=tm, tn=tn, fmt=fmt, beat_bits=min(beat_bits, 64), a_depth=32, b_depth=64,
+                  acc_depth=32)
+
+
+class Engine(wiring.Component):
+    def __init__(self, config):
+        self.config = config
+        self.unit = ComputeUnit(config)
+        super().__init__({
+            "i": In(stream.Signature(512)), "done": Out(1), "active": Out(1), "overflow": Out(1),
+            "write_a": In(BufferWrite(config)), "write_b": In(BufferWrite(config)),
+            "drain": In(AccDrain(config))})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.unit = unit = self.unit
+        for name, depth in (("a", self.config.a_depth), ("b", self.config.b_depth)):
+            m.submodules[name] = buffer = TileBuffer(self.config, depth)
+            wiring.connect(m, getattr(unit, name), buffer.read)
+            wiring.connect(m, wiring.flipped(getattr(self, f"write_{name}")), buffer.write)
+        wiring.connect(m, wiring.flipped(self.i), unit.i)
+        wiring.connect(m, wiring.flipped(self.drain), unit.drain)
+        m.d.comb += [self.done.eq(unit.done), self.active.eq(unit.active),
+                     self.overflow.eq(unit.overflow)]
+        return m
+
+
+async def fill(ctx, port, config, buffer):
+    """Writes the whole buffer, beats crossing from the last bank to the first included."""
+    e = config.beat_elems
+    first = 1 % e
+    ctx.set(port.en, 1)
+    for a in range(len(buffer[0])):
+        for bank in range(first, config.tn + first, e):
+            ctx.set(port.addr, a + 5 * len(buffer[0]))
+            ctx.set(port.bank, bank)
+            ctx.set(port.data, sum(buffer[(bank + x) % config.tn][a] << x * config.elem_bits
+                                   for x in range(e)))
+            await ctx.tick()
+    ctx.set(port.en, 0)
+
+
+async def drained(ctx, port, config):
+    rows = []
+    for c in range(2 * config.acc_depth):
+        ctx.set(port.en, 1)
+        ctx.set(port.addr, c)
+        await ctx.tick()
+        ctx.set(port.en, 0)
+        await ctx.tick().repeat(Accumulators.LATENCY - 1)
+        rows.append([ctx.get(port.data[r]) for r in range(config.tm)])
+    return rows
+
+
+def needs_fence(config, before, after):
+    before, after = visits(config, before), visits(config, after)
+    return before != after and set(before) & set(after)
+
+
+def run(engine, tiles, program, gaps):
+    """Accumulators, acceptances, issues, completions, overflows, as the gateware has them."""
+    config = engine.config
+    sim = Simulator(engine)
+    sim.add_clock(1e-8)
+    seen = {"offered": [], "accepted": [], "issued": [], "done": [], "overflow": 0}
+    results = []
+
+    async def drive(ctx):
+        await fill(ctx, engine.write_a, config, tiles.a)
+        await fill(ctx, engine.write_b, config, tiles.b)
+        for f, gap in zip(program, gaps, strict=True):
+            if gap:
+                await ctx.tick().repeat(gap)
+            ctx.set(engine.i.valid, 1)
+            ctx.set(engine.i.payload, sum(w << 32 * k for k, w in enumerate(isa.encode(**f))))
+            seen["offered"].append(len(cycles))
+            await ctx.tick().until(engine.i.ready)
+            ctx.set(engine.i.valid, 0)
+        while len(seen["done"]) < len(program):
+            await ctx.tick()
+        results.extend(await drained(ctx, engine.drain, config))
+
+    cycles = []
+
+    async def watch(ctx):
+        watched = Cat(engine.i.valid & engine.i.ready, engine.active, engine.done, engine.overflow)
+        async for _, _, bits in ctx.tick().sample(watched):
+            for k, name in enumerate(("accepted", "issued", "done")):
+                if bits >> k & 1:
+                    seen[name].append(len(cycles))
+            seen["overflow"] += bits >> 3
+            cycles.append(0)
+            assert len(cycles) < 20000, "the engine hangs"
+
+    sim.add_process(watch)
+    sim.add_testbench(drive)
+    sim.run()
+    return results, seen
+
+
+def check(config, tiles, program, gaps):
+    engine = Engine(config)
+    results, seen = run(engine, tiles, program, gaps)
+    overflows = sum(execute(tiles, f) for f in program)
+    unit = engine.unit
+    accepted, issues = schedule(config, program, seen["offered"], unit.loop)
+    assert seen["accepted"] == accepted
+    assert seen["issued"] == [cycle for one in issues for cycle in one]
+    assert seen["done"] == [one[-1] + unit.latency for one in issues]
+    assert seen["overflow"] == overflows
+    assert results == tiles.acc
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("tm, tn, fmt", [(2, 4, "bf16"), (4, 8, "fp32"), (8, 16, "bf16")])
+def test_mode(tm, tn, fmt, mode):
+    config = build(tm, tn, fmt)
+    random = Random(f"{config.name} {mode}")
+    tiles = Tiles.random(random, config)
+    program = []
+    for _ in range(3 if tm == 8 else 6):
+        f = random_instruction(random, config, mode, limit=3 * random.randint(1, 8))
+        f["fence"] = int(bool(program and needs_fence(config, program[-1], f)))
+        program.append(f)
+    gaps = [random.choice([0, 0, random.randint(1, 60)]) for _ in program]
+    check(config, tiles, program, gaps)
