@@ -28,7 +28,7 @@ class _Report(ctypes.Structure):
 
 
 def model_library(config):
-    """The compiled model for one array and operand format, as a ctypes library (built on first use)."""
+    """The compiled model for one array and operand format, a ctypes library; built on first use."""
     sources = [_HERE / name for name in _SOURCES] + [("isa.h", isa.c_header())]
     path = shared_library(
         f"model_{config.tm}x{config.tn}_{config.fmt}", sources,
@@ -47,10 +47,11 @@ def model_library(config):
 
 
 class ModelDevice(Device):
-    """The simulation model as a device: every bit of docs/program.md and docs/numerics.md, no cycles.
+    """The simulation model as a device: docs/program.md and docs/numerics.md to the bit, no cycles.
 
-    Counters hold instructions, bytes and `active` (exact); `cycles` is None, `busy` and `starved` are 0.
-    Buffers and accumulators keep their contents from program to program; at first they hold garbage.
+    Counters hold instructions, bytes and `active` (exact); `cycles` is None, `busy` and `starved`
+    are 0. Buffers and accumulators keep their contents from program to program; at first they hold
+    garbage.
 
     Parameters
     ----------
@@ -59,8 +60,9 @@ class ModelDevice(Device):
     memory_size : int
         Bytes of device memory, at most 2^32; zero at first.
     check : bool
-        Also raise ProgramError when a product, a tag, an accumulation or a drain uses a word that was never
-        written, and let the units run ahead of each other at random as far as tokens allow. Slower.
+        Also raise ProgramError when a product, a tag, an accumulation or a drain uses a word that
+        was never written, and let the units run ahead of each other at random as far as the tokens
+        allow. Slower.
     """
 
     name = "model"
@@ -76,8 +78,8 @@ class ModelDevice(Device):
         self._library = model_library(config)
         self._memory = np.zeros(memory_size, np.uint8)
         self._handle = self._library.model_create(
-            self._memory.ctypes.data, memory_size, config.beat_bytes, config.a_depth, config.b_depth,
-            config.acc_depth, check)
+            self._memory.ctypes.data, memory_size, config.beat_bytes, config.a_depth,
+            config.b_depth, config.acc_depth, check)
         if not self._handle:
             raise MemoryError("no memory for the model's buffers")
 
@@ -124,7 +126,8 @@ class ModelDevice(Device):
             raise ProgramError("\n".join([*details, "tokens: " + _tokens(report)]))
         if report.nonfinite or report.overflow:
             what = [name for name in ("nonfinite", "overflow") if getattr(report, name)]
-            meaning = {"nonfinite": "an infinity or NaN was read", "overflow": "a result overflowed"}
+            meaning = {"nonfinite": "an infinity or NaN was read",
+                       "overflow": "a result overflowed"}
             raise NumericError(f"{' and '.join(meaning[name] for name in what)}, first in {where}")
 
     def _instruction(self, address, index):

@@ -16,9 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-from rich.console import Console
-
 from gradgate.errors import GradgateError
+from rich.console import Console
 
 __all__ = ["CompileError", "cache_dir", "compiler", "shared_library"]
 
