@@ -239,13 +239,14 @@ class PostUnit(wiring.Component):
         m.submodules.bias = bias = memory.Memory(shape=width, depth=max(groups, 2), init=[])
         w_port, r_port = bias.write_port(), bias.read_port()
         entry, group = Signal(range(groups + 1)), Signal(range(max(groups, 2)))
+        filling = loading & (entry != groups)
         m.d.comb += [w_port.addr.eq(entry), w_port.data.eq(operand.o.payload.first.as_value()),
-                     w_port.en.eq(loading & operand.o.valid), r_port.addr.eq(group)]
+                     w_port.en.eq(filling & operand.o.valid), r_port.addr.eq(group)]
         with m.If(begin):
             m.d.sync += [loading.eq(insn["bias"]), entry.eq(0), group.eq(0)]
         with m.Elif(w_port.en):
             m.d.sync += entry.eq(entry + 1)
-        with m.Elif((entry == groups) & ~operand.busy):
+        with m.Elif(~filling & ~operand.busy):
             m.d.sync += loading.eq(0)
 
         # results wait here, so that the pipeline never has to: two beats of room per vector
@@ -266,7 +267,7 @@ class PostUnit(wiring.Component):
             do_issue.eq(x_valid & (~with_operand | operand.o.valid) & ~loading & (free >= 2)),
             source.o.ready.eq(do_issue & insn["src_mem"]),
             accumulators.o.ready.eq(do_issue & ~insn["src_mem"]),
-            operand.o.ready.eq(loading | (do_issue & with_operand)),
+            operand.o.ready.eq(filling | (do_issue & with_operand)),
         ]
         with m.If(do_issue):
             m.d.sync += [group.eq(Mux(group == groups - 1, 0, group + 1)), odd.eq(narrow & ~odd)]
