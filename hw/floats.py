@@ -25,6 +25,8 @@ def leading_zeros(value):
     """Zeros above the most significant one, of `len(value)` bits; undefined for 0."""
     if len(value) == 1:
         return Const(0, 0)
+    if len(value) == 2:
+        return ~value[1]
     half = 1 << ((len(value) - 1).bit_length() - 1)
     high = value[-half:]
     low = Cat(Const(1, 2 * half - len(value)), value[:-half])
