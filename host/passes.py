@@ -1,0 +1,227 @@
+"""From layers to programs: tensors of one batch size, and the passes over them."""
+
+import struct
+from dataclasses import dataclass
+
+from .backward import backward
+from .buffers import Lowering
+from .forward import forward
+from .tensors import FeatureMap, Weights
+from .tiling import Window
+from .update import refresh, sgd, weight_gradient
+
+__all__ = ["Step", "steps_of", "Tensors", "forward_program", "backward_program", "update_program"]
+
+
+@dataclass
+class Step:
+    """A layer as the device sees it.
+
+    `m`, `n` are channels out and in as counted in memory; `weights` is None without parameters.
+    """
+
+    layer: object
+    m: int
+    n: int
+    weights: Weights | None
+
+    def window(self, images, config, thin):
+        """The Window of the forward pass; `thin` says that its input map has blocks of four."""
+        layer = self.layer
+        if layer.linear:
+            return Window(images, self.n, self.m, (1, 1), (1, 1))
+        packed = config.tn // 4 if thin else 0
+        pool = layer.pool and (layer.pool.kernel, layer.pool.stride)
+        return Window(images, self.n, self.m, layer.source[1:], layer.shape[1:], layer.kernel,
+                      layer.stride, layer.padding, packed=packed, pool=pool)
+
+
+def _padded(channels, config):
+    return -(-channels // config.tm) * config.tm
+
+
+def steps_of(network, config):
+    """One Step per layer of `network`."""
+    steps = []
+    for layer in network.layers:
+        channels, rows, cols = layer.source
+        weights, n, m = None, channels, layer.shape[0]
+        if layer.op == "conv":
+            kernel, flattened = layer.kernel, None
+            if layer.linear and (rows, cols) != (1, 1):
+                n, flattened = _padded(channels, config) * rows * cols, layer.source
+            weights = Weights(layer.name, m, n, *kernel, config, flattened)
+        steps.append(Step(layer, m, n, weights))
+    return steps
+
+
+def _scale(layer):
+    return struct.unpack("<I", struct.pack("<f", layer.scale))[0]
+
+
+class Tensors:
+    """All feature maps, tags and gradients for one batch size.
+
+    Parameters
+    ----------
+    network : Network
+    config : Config
+    images : int
+        Batch size.
+    train : bool
+        Keep what the backward pass needs; else outputs of layers share two pieces of memory.
+    input_gradient : bool
+        Make room for the gradient of the input.
+    """
+
+    def __init__(self, network, steps, config, images, train, input_gradient):
+        self.config, self.steps, self.images = config, steps, images
+        self.train, self.input_gradient = train, input_gradient
+        first = steps[0].layer
+        self.thin = (first.op == "conv" and not first.linear and config.tn >= 8
+                     and network.source[0] <= 4 and 4 % config.beat_elems == 0)
+        block = 4 if self.thin else config.tm
+        self._all = []
+        self.x = self._map("input", network.source, block=block, region="input")
+        self.outputs, self.tags, self.inner = [], [], []
+        for i, step in enumerate(steps):
+            layer, last = step.layer, i == len(steps) - 1
+            region = f"{layer.name} output" if train or last else f"features {i % 2}"
+            self.outputs.append(self._map(f"{layer.name} output", layer.output, region=region,
+                                          fmt="fp32" if last else config.fmt))
+            pooled = layer.pool is not None or layer.op == "maxpool"
+            self.tags.append(self._map(f"{layer.name} tags", layer.output, region=f"{layer.name} tags")
+                             if train and pooled else None)
+        self.gradients, self.inner, self.dx = [None] * len(steps), [None] * len(steps), None
+        if train:
+            self._backward()
+
+    def _map(self, name, shape, block=None, fmt=None, region=""):
+        found = FeatureMap(name, self.images, *shape, block or self.config.tm, fmt or self.config.fmt,
+                           region=region)
+        self._all.append(found)
+        return found
+
+    def _backward(self):
+        """Gradients of outputs, of maps before a fused pooling, and of the input, in two regions."""
+        side = 0
+        for i in range(len(self.steps) - 1, -1, -1):
+            layer = self.steps[i].layer
+            if i == len(self.steps) - 1:
+                self.gradients[i] = self._map(f"{layer.name} output gradient", layer.output,
+                                              region=f"gradients {side}")
+            if layer.pool is not None:
+                side ^= 1
+                self.inner[i] = self._map(f"{layer.name} inner gradient", layer.shape,
+                                          region=f"gradients {side}")
+            if i and layer.op != "relu":
+                side ^= 1
+                self.gradients[i - 1] = self._map(f"{layer.name} input gradient", layer.source,
+                                                  region=f"gradients {side}")
+        if self.input_gradient:
+            first = self.steps[0].layer
+            # nothing masks it, so it need not be rounded to the operand format
+            self.dx = (self.gradients[0] if first.op == "relu" else
+                       self._map("input gradient", first.source, fmt="fp32", region="input gradient"))
+
+    def source(self, i):
+        """The feature map that step `i` reads."""
+        return self.x if i == 0 else self.outputs[i - 1]
+
+    def windows(self, i):
+        """The Window of step `i`, for layers with weights."""
+        return self.steps[i].window(self.images, self.config, self.thin and i == 0)
+
+    def place(self, arena):
+        """Give every tensor its address. Raises OutOfMemoryError."""
+        sizes = {}
+        for tensor in self._all:
+            sizes[tensor.region] = max(tensor.size, sizes.get(tensor.region, 0))
+        places = dict(zip(sizes, arena.place_all(list(sizes.items())), strict=True))
+        for tensor in self._all:
+            tensor.address = places[tensor.region]
+
+
+def _view(step, tensor):
+    """A map as the passes of `step` want it: one pixel per image for a linear layer."""
+    return tensor.flattened() if step.layer.linear and tensor is not None else tensor
+
+
+def _pooling(window, images, channels, config, *, back):
+    """Window of a pooling layer's backward pass, or of its forward pass for an average."""
+    n, m = (channels, config.tm) if back else (config.tm, channels)
+    return Window(images, n, m, window.source[1:], window.shape[1:], window.kernel, window.stride,
+                  window.padding, ident=True)
+
+
+def forward_program(t):
+    """The Program that takes `t.x` to the output of the last step."""
+    lw = Lowering(t.config)
+    for i, step in enumerate(t.steps):
+        layer, out, tags = step.layer, t.outputs[i], t.tags[i]
+        x = _view(step, t.source(i))
+        if layer.op == "conv":
+            forward(lw, t.windows(i), x, out, weights=step.weights, bias=layer.bias is not None,
+                    relu=layer.relu, tags=tags)
+        elif layer.op == "maxpool":
+            size = tuple(s + 2 * p for s, p in zip(layer.source[1:], layer.padding, strict=True))
+            window = Window(t.images, t.config.tm, step.m, layer.source[1:], size,
+                            padding=layer.padding, ident=True, pool=(layer.kernel, layer.stride))
+            forward(lw, window, x, out, relu=layer.relu, tags=tags, padneg=True)
+        else:
+            forward(lw, _pooling(layer, t.images, step.m, t.config, back=False), x, out,
+                    relu=layer.relu, scale=_scale(layer) if layer.op == "avgpool" else None)
+    return lw.program
+
+
+def backward_program(t, train, fused):
+    """The Program from the gradient of the output to gradients or updates of the weights.
+
+    Parameters
+    ----------
+    t : Tensors
+    train : list of (bool, bool)
+        Per step whether the weight, the bias is trained.
+    fused : bool
+        Update the weights (patch key: number of the step) instead of storing gradients.
+
+    The input gradient is made if `t` has room for it. Gradients of features use the weights from
+    before the update. Gradients of what needs none are not computed.
+    """
+    lw = Lowering(t.config)
+    wanted = [any(flags) for flags in train]
+    for i in range(len(t.steps) - 1, -1, -1):
+        step, dy = t.steps[i], t.gradients[i]
+        layer, below = step.layer, t.input_gradient or any(wanted[:i])
+        if not (below or wanted[i]):
+            break
+        if layer.pool is not None:
+            backward(lw, _pooling(layer.pool, t.images, step.m, t.config, back=True), dy, t.inner[i],
+                     tags=t.tags[i])
+            dy = t.inner[i]
+        x, dx = t.source(i), t.gradients[i - 1] if i else t.dx
+        mask = x if i and t.steps[i - 1].layer.relu else None
+        if below and layer.op != "relu":
+            if layer.op == "conv":
+                backward(lw, t.windows(i), dy, _view(step, dx), weights=step.weights,
+                         mask=_view(step, mask))
+            else:
+                backward(lw, _pooling(layer, t.images, step.n, t.config, back=True), dy, dx,
+                         tags=t.tags[i], mask=mask,
+                         scale=_scale(layer) if layer.op == "avgpool" else None)
+        if wanted[i]:
+            weight_gradient(lw, t.windows(i), _view(step, x), dy, step.weights, train=train[i],
+                            key=i if fused else None)
+            if fused:
+                refresh(lw, step.weights)
+    return lw.program
+
+
+def update_program(steps, config, train):
+    """The Program that updates weights by the gradients in memory; patch keys: number of the step."""
+    lw = Lowering(config)
+    for i, (step, flags) in enumerate(zip(steps, train, strict=True)):
+        if any(flags):
+            sgd(lw, step.weights, i, flags)
+            refresh(lw, step.weights)
+    return lw.program

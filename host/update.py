@@ -1,0 +1,119 @@
+"""Weight gradients, and the SGD update."""
+
+from gradgate.hw.isa import Unit
+
+from .forward import pixel_tiles
+from .loads import load_map
+from .tiling import gradient_tiling
+
+__all__ = ["weight_gradient", "sgd", "refresh"]
+
+
+def weight_gradient(lw, w, x, dy, weights, *, train=(True, True), key=None):
+    """Emit the pass from feature map `x` and gradient `dy` to the gradient of `weights`.
+
+    Parameters
+    ----------
+    train : (bool, bool)
+        Whether the weight, the bias is wanted; entries of the other are left as they are.
+    key : hashable or None
+        With a key, SGD is done while the gradient leaves the accumulators, with hyperparameters patched
+        under that key, and no gradient is stored.
+    """
+    config = lw.config
+    tm, tn = config.tm, config.tn
+    tile = gradient_tiling(w, config)
+    lw.a.partition(tile.a_words)
+    lw.b.partition(tile.b_words)
+    places = pixel_tiles(dy.images, *w.out, tile)
+    chunks = tile.chunks if train[0] else tile.chunks[-1:]
+    per = tn // tm
+    for first in range(0, dy.blocks, tile.sets):
+        blocks = range(first, min(first + tile.sets, dy.blocks))
+        for index, chunk in enumerate(chunks):
+            entries = chunk.channels * chunk.rows * chunk.cols
+            ones = train[1] and index == len(chunks) - 1
+            base, acc = lw.region()
+            for count, place in enumerate(places):
+                _multiply(lw, w, x, dy, chunk, index, place, blocks, per, base, entries + ones, acc,
+                          count == 0, ones)
+            for block in blocks:
+                start = base + (block - first) * (entries + ones)
+                if train[0]:
+                    _drain(lw, weights, block, start, acc, chunk, key)
+                if ones:
+                    _drain(lw, weights, block, start + entries, acc, None, key)
+
+
+def _multiply(lw, w, x, dy, chunk, index, place, blocks, per, base, stride, acc, first, ones):
+    config = lw.config
+    tm, tn = config.tm, config.tn
+    images, (r0, nr), (c0, nc) = place
+    (s1, s0), ni = w.stride, images[1]
+    span_r, span_c = w.span(0, nr, chunk.rows), w.span(1, nc, chunk.cols)
+    skew = (nr * nc, nc, 1)
+    b = lw.b.tile((place, index), lambda slot: load_map(
+        lw, Unit.LOAD_B, slot, x, images, (chunk.c0, chunk.channels),
+        (r0 * s1 - w.padding[0] + chunk.kr0, span_r), (c0 * s0 - w.padding[1] + chunk.kc0, span_c),
+        skew=skew, sd=(s1, s0)))
+    image = span_r * span_c
+    for number, block in enumerate(blocks):
+        group = block // per
+        channels = group * tn, min(tn, (dy.blocks - group * per) * tm)
+        a = lw.a.tile((place, group), lambda slot, channels=channels: load_map(
+            lw, Unit.LOAD_A, slot, dy, images, channels, (r0, nr), (c0, nc), skew=skew))
+        lw.compute([a, b], acc, dw=1, first=int(first), ones=int(ones), abase=a.base, bbase=b.base,
+                   cbase=base + number * stride, rows=min(tm, w.m - block * tm),
+                   rch0=(block - group * per) * tm, np=ni * nr * nc, ng=chunk.groups(tn),
+                   lanes_last=chunk.last(tn), t1=chunk.rows, t0=chunk.cols, q2=ni, q1=nr, q0=nc,
+                   bg=ni * image, bt1=span_c, bt0=1, bq2=image, bq1=s1 * span_c, bq0=s0, kc=nc % tn,
+                   sd1=s1, sd0=s0, al_n=1)
+
+
+def _drain(lw, w, block, source, acc, chunk, key):
+    """Entries of a chunk, or the bias if `chunk` is None, from accumulators to gradient or update."""
+    config = lw.config
+    size = config.tm * 4
+    if chunk is None:
+        offset, loops, entries, length = w.entries - 1, [], 1, 1
+    else:
+        offset = (chunk.c0 * w.k1 + chunk.kr0) * w.k0 + chunk.kc0
+        loops = [(chunk.channels, w.k1 * w.k0), (chunk.rows, w.k0)]
+        entries, length = chunk.channels * chunk.rows * chunk.cols, chunk.cols
+    offset += block * w.entries
+    fields = {"src_base": source, "p0": entries, "as0": 1}
+    if key is None:
+        lw.post([acc], lw.memory(w, ("gradient",)), [(n, s * size) for n, s in loops], length * size,
+                w.gradient + offset * size, out_fp32=1, **fields)
+    else:
+        master = w.master + offset * 2 * size
+        hazard = lw.memory(w, ("master",))
+        lw.post([acc, *hazard], hazard, [(n, s * 2 * size) for n, s in loops], length * 2 * size, master,
+                opd_base=master, sgd=1, opd_fp32=1, out_fp32=1, patch=key, **fields)
+
+
+def sgd(lw, w, key, train=(True, True)):
+    """Emit the update of the master tensor by the gradient in memory."""
+    size = lw.config.tm * 4
+    per_block = w.entries - 1
+    if train == (True, True):
+        pieces = [(0, w.blocks, w.entries)]
+    elif train[0]:
+        pieces = [(b * w.entries, 1, per_block) for b in range(w.blocks)]
+    else:
+        pieces = [(b * w.entries + per_block, 1, 1) for b in range(w.blocks)]
+    for offset, blocks, entries in pieces:
+        master = w.master + offset * 2 * size
+        hazard = lw.memory(w, ("master",))
+        lw.post([*lw.memory(w, ("gradient",)), *hazard], hazard, [(blocks, entries * 2 * size),
+                                                                 (entries, 2 * size)], 2 * size, master,
+                opd_base=master, src_mem=1, src_fp32=1, src_base=w.gradient + offset * size, p1=blocks,
+                p0=entries, sgd=1, opd_fp32=1, out_fp32=1, patch=key)
+
+
+def refresh(lw, w):
+    """Emit the conversion of the master tensor to the compute copy."""
+    size = w.entry_bytes
+    lw.post(lw.memory(w, ("master",)), lw.memory(w, ("copy",)), [(w.blocks, w.entries * size),
+                                                              (w.entries, size)], size, w.copy,
+            src_mem=1, src_fp32=1, src_odd=1, src_base=w.master, p1=w.blocks, p0=w.entries)
