@@ -29,8 +29,11 @@ def backward(lw, w, dy, dx, *, weights=None, scale=None, tags=None, mask=None):
         lw.a.partition(tile.a_words)
     lw.b.partition(tile.b_words)
     places = pixel_tiles(dx.images, dx.rows, dx.cols, tile)
-    order = ([(p, b) for p in places for b in range(dx.blocks)] if tile.pixels_outer
-             else [(p, b) for b in range(dx.blocks) for p in places])
+    order = (
+        [(p, b) for p in places for b in range(dx.blocks)]
+        if tile.pixels_outer
+        else [(p, b) for b in range(dx.blocks) for p in places]
+    )
     for place, block in order:
         base, acc = lw.region()
         _multiply(lw, w, tile, dy, weights, tags, place, block, base, acc)
@@ -42,8 +45,12 @@ def _phases(w, axis, first, count, origin):
     stride, padding = w.stride[axis], w.padding[axis]
     for phase in range(min(stride, count)):
         at = first + phase
-        yield ((at + padding) % stride, -(-(count - phase) // stride), phase,
-               (at + padding) // stride - origin)
+        yield (
+            (at + padding) % stride,
+            -(-(count - phase) // stride),
+            phase,
+            (at + padding) // stride - origin,
+        )
 
 
 def _taps(phase, stride, first, count):
@@ -65,13 +72,16 @@ def _multiply(lw, w, tile, dy, weights, tags, place, block, base, acc):
     span_c = (c0 + nc - 1 + w.padding[1]) // s0 - first_c + 1
     image = span_r * span_c
     begun = set()
-    phases = [(p, q) for p in _phases(w, 0, r0, nr, first_r) for q in _phases(w, 1, c0, nc, first_c)]
+    phases = [
+        (p, q) for p in _phases(w, 0, r0, nr, first_r) for q in _phases(w, 1, c0, nc, first_c)
+    ]
     for index, chunk in enumerate(tile.chunks):
         channels = (block * tm, tm) if w.ident else (chunk.c0, chunk.channels)
 
         def load(unit, x, channels=channels):
-            return lambda slot: load_map(lw, unit, slot, x, images, channels, (first_r, span_r),
-                                         (first_c, span_c))
+            return lambda slot: load_map(
+                lw, unit, slot, x, images, channels, (first_r, span_r), (first_c, span_c)
+            )
 
         key = (place, channels)
         slots = [lw.b.tile(key, load(Unit.LOAD_B, dy))]
@@ -81,8 +91,14 @@ def _multiply(lw, w, tile, dy, weights, tags, place, block, base, acc):
         if tags is not None:
             slots.append(lw.a.tile(key, load(Unit.LOAD_A, tags)))
         elif not w.ident:
-            slots.append(lw.a.tile((block, index), lambda slot, chunk=chunk, rows=rows, pixels=pixels:
-                                   _load_transposed(lw, slot, weights, block, chunk, rows, pixels)))
+            slots.append(
+                lw.a.tile(
+                    (block, index),
+                    lambda slot, chunk=chunk, rows=rows, pixels=pixels: _load_transposed(
+                        lw, slot, weights, block, chunk, rows, pixels
+                    ),
+                )
+            )
         for (fr, q1, off_r, at_r), (fc, q0, off_c, at_c) in phases:
             u0, t1 = _taps(fr, s1, chunk.kr0, chunk.rows)
             v0, t0 = _taps(fc, s0, chunk.kc0, chunk.cols)
@@ -90,28 +106,72 @@ def _multiply(lw, w, tile, dy, weights, tags, place, block, base, acc):
                 continue
             start = (at_r - u0) * span_c + at_c - v0
             sweep = fields | {
-                "first": int((fr, fc) not in begun), "t1": t1, "t0": t0, "ng": 1,
-                "cbase": base + off_r * nc + off_c, "q2": images[1], "q1": q1, "q0": q0,
-                "bbase": slots[0].base + start, "bt1": -span_c, "bt0": -1, "bq2": image, "bq1": span_c,
-                "bq0": 1, "cq2": nr * nc, "cq1": s1 * nc, "cq0": s0, "lanes_last": tm, "al_n": 1}
+                "first": int((fr, fc) not in begun),
+                "t1": t1,
+                "t0": t0,
+                "ng": 1,
+                "cbase": base + off_r * nc + off_c,
+                "q2": images[1],
+                "q1": q1,
+                "q0": q0,
+                "bbase": slots[0].base + start,
+                "bt1": -span_c,
+                "bt0": -1,
+                "bq2": image,
+                "bq1": span_c,
+                "bq0": 1,
+                "cq2": nr * nc,
+                "cq1": s1 * nc,
+                "cq0": s0,
+                "lanes_last": tm,
+                "al_n": 1,
+            }
             begun.add((fr, fc))
             if tags is not None:
-                sweep |= {"sel": 1, "abase": slots[1].base + start, "tag0": (fr + s1 * u0) * k0 + fc
-                          + s0 * v0, "tg1": s1 * k0 % 128, "tg0": s0 % 128}
+                sweep |= {
+                    "sel": 1,
+                    "abase": slots[1].base + start,
+                    "tag0": (fr + s1 * u0) * k0 + fc + s0 * v0,
+                    "tg1": s1 * k0 % 128,
+                    "tg0": s0 % 128,
+                }
             if w.ident:
                 sweep["ident"] = 1
             else:
                 groups = chunk.groups(tn)
                 tap = (fr + s1 * u0 - chunk.kr0) * chunk.cols + fc + s0 * v0 - chunk.kc0
-                sweep |= {"abase": slots[1].base + tap, "ng": groups, "lanes_last": chunk.last(tn),
-                          "ag": rows * pixels, "bg": images[1] * image, "at1": s1 * chunk.cols,
-                          "at0": s0, "ar": pixels}
+                sweep |= {
+                    "abase": slots[1].base + tap,
+                    "ng": groups,
+                    "lanes_last": chunk.last(tn),
+                    "ag": rows * pixels,
+                    "bg": images[1] * image,
+                    "at1": s1 * chunk.cols,
+                    "at0": s0,
+                    "ar": pixels,
+                }
             lw.compute(slots, acc, **sweep)
     for (fr, q1, off_r, _), (fc, q0, off_c, _) in phases:
         if (fr, fc) not in begun:
-            lw.compute([], acc, zero=1, first=1, ng=1, t1=1, t0=1, rows=tm, lanes_last=tm, al_n=1,
-                       cbase=base + off_r * nc + off_c, q2=images[1], q1=q1, q0=q0, cq2=nr * nc,
-                       cq1=s1 * nc, cq0=s0)
+            lw.compute(
+                [],
+                acc,
+                zero=1,
+                first=1,
+                ng=1,
+                t1=1,
+                t0=1,
+                rows=tm,
+                lanes_last=tm,
+                al_n=1,
+                cbase=base + off_r * nc + off_c,
+                q2=images[1],
+                q1=q1,
+                q0=q0,
+                cq2=nr * nc,
+                cq1=s1 * nc,
+                cq0=s0,
+            )
 
 
 def _load_transposed(lw, slot, weights, block, chunk, rows, pixels):
@@ -120,22 +180,46 @@ def _load_transposed(lw, slot, weights, block, chunk, rows, pixels):
     for group in range(chunk.groups(tn)):
         first = chunk.c0 + group * tn
         count = -(-min(tn, chunk.c0 + chunk.channels - first) // tm)
-        load_weights(lw, slot, weights, first // tm, count, (block * tm, rows),
-                     (chunk.kr0, chunk.rows), (chunk.kc0, chunk.cols),
-                     base=slot.base + group * rows * pixels)
+        load_weights(
+            lw,
+            slot,
+            weights,
+            first // tm,
+            count,
+            (block * tm, rows),
+            (chunk.kr0, chunk.rows),
+            (chunk.kc0, chunk.cols),
+            base=slot.base + group * rows * pixels,
+        )
 
 
 def _drain(lw, dx, place, block, base, acc, scale, mask):
     (i0, ni), (r0, nr), (c0, nc) = place
     images = range(i0, i0 + ni)
-    offset = (i0 * dx.image_bytes + block * dx.block_bytes + r0 * dx.row_bytes + c0 * dx.pixel_bytes)
+    offset = i0 * dx.image_bytes + block * dx.block_bytes + r0 * dx.row_bytes + c0 * dx.pixel_bytes
     fields = {"out_fp32": int(dx.fmt == "fp32")}
     if scale is not None:
         fields |= {"scale": 1, "imm0": scale}
     reads = [acc]
     if mask is not None:
-        fields |= {"mask": 1, "opd_base": mask.address + offset, "opd_fp32": int(mask.fmt == "fp32")}
+        fields |= {
+            "mask": 1,
+            "opd_base": mask.address + offset,
+            "opd_fp32": int(mask.fmt == "fp32"),
+        }
         reads += lw.memory(mask, images)
-    lw.post(reads, lw.memory(dx, images), [(ni, dx.image_bytes), (nr, dx.row_bytes)],
-            nc * dx.pixel_bytes, dx.address + offset, src_base=base, p2=ni, p1=nr, p0=nc, as2=nr * nc,
-            as1=nc, as0=1, **fields)
+    lw.post(
+        reads,
+        lw.memory(dx, images),
+        [(ni, dx.image_bytes), (nr, dx.row_bytes)],
+        nc * dx.pixel_bytes,
+        dx.address + offset,
+        src_base=base,
+        p2=ni,
+        p1=nr,
+        p0=nc,
+        as2=nr * nc,
+        as1=nc,
+        as0=1,
+        **fields,
+    )

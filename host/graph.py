@@ -97,8 +97,9 @@ class _Refused(Exception):
 
 
 def _out(size, kernel, stride, padding):
-    return tuple((s + 2 * p - k) // d + 1
-                 for s, k, d, p in zip(size, kernel, stride, padding, strict=True))
+    return tuple(
+        (s + 2 * p - k) // d + 1 for s, k, d, p in zip(size, kernel, stride, padding, strict=True)
+    )
 
 
 class _Builder:
@@ -121,7 +122,9 @@ class _Builder:
             raise _Refused(f"stride {stride} is larger than 127")
         size = _out(self.shape[1:], kernel, stride, padding)
         if min(size) < 1:
-            raise _Refused(f"kernel {kernel} does not fit into {self.shape[1:]} with padding {padding}")
+            raise _Refused(
+                f"kernel {kernel} does not fit into {self.shape[1:]} with padding {padding}"
+            )
         return size
 
     def _add(self, layer):
@@ -143,12 +146,25 @@ class _Builder:
             padding = (0, 0)
         elif padding == "same":
             if any(k % 2 == 0 for k in kernel):
-                raise _Refused("padding = 'same' with an even kernel pads one side more than the other")
+                raise _Refused(
+                    "padding = 'same' with an even kernel pads one side more than the other"
+                )
             padding = tuple(k // 2 for k in kernel)
         padding = _pair(padding)
         size = self._window(kernel, stride, padding)
-        self._add(Layer(name, "conv", self.shape, (m.out_channels, *size), kernel, stride, padding,
-                        weight=f"{name}.weight", bias=f"{name}.bias" if m.bias is not None else None))
+        self._add(
+            Layer(
+                name,
+                "conv",
+                self.shape,
+                (m.out_channels, *size),
+                kernel,
+                stride,
+                padding,
+                weight=f"{name}.weight",
+                bias=f"{name}.bias" if m.bias is not None else None,
+            )
+        )
 
     def linear(self, name, m):
         if not self.flat:
@@ -156,16 +172,33 @@ class _Builder:
         c, h, w = self.shape
         if m.in_features != c * h * w:
             raise _Refused(f"expects {m.in_features} features, gets {c * h * w}")
-        self._add(Layer(name, "conv", self.shape, (m.out_features, 1, 1), linear=True,
-                        weight=f"{name}.weight", bias=f"{name}.bias" if m.bias is not None else None))
+        self._add(
+            Layer(
+                name,
+                "conv",
+                self.shape,
+                (m.out_features, 1, 1),
+                linear=True,
+                weight=f"{name}.weight",
+                bias=f"{name}.bias" if m.bias is not None else None,
+            )
+        )
 
     def relu(self, name):
         if not self.layers:
             self._add(Layer(name, "relu", self.shape, self.shape))
         self.layers[-1].relu = True
 
-    def maxpool(self, name, kernel, stride=None, padding=0, dilation=1, ceil_mode=False,
-                return_indices=False):
+    def maxpool(
+        self,
+        name,
+        kernel,
+        stride=None,
+        padding=0,
+        dilation=1,
+        ceil_mode=False,
+        return_indices=False,
+    ):
         self._spatial()
         kernel, padding = _pair(kernel), _pair(padding)
         stride = _pair(stride) if stride else kernel
@@ -187,8 +220,16 @@ class _Builder:
         else:
             self._add(layer)
 
-    def avgpool(self, name, kernel, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
-                divisor_override=None):
+    def avgpool(
+        self,
+        name,
+        kernel,
+        stride=None,
+        padding=0,
+        ceil_mode=False,
+        count_include_pad=True,
+        divisor_override=None,
+    ):
         self._spatial()
         kernel, padding = _pair(kernel), _pair(padding)
         stride = _pair(stride) if stride else kernel
@@ -202,13 +243,25 @@ class _Builder:
         divisor = kernel[0] * kernel[1] if divisor_override is None else divisor_override
         if not divisor:
             raise _Refused("divisor_override is 0")
-        self._add(Layer(name, "avgpool", self.shape, (self.shape[0], *size), kernel, stride, padding,
-                        scale=1 / divisor))
+        self._add(
+            Layer(
+                name,
+                "avgpool",
+                self.shape,
+                (self.shape[0], *size),
+                kernel,
+                stride,
+                padding,
+                scale=1 / divisor,
+            )
+        )
 
     def adaptive(self, name, size):
         self._spatial()
-        if any(want not in (1, None if have == 1 else 1)
-               for want, have in zip(_pair(size), self.shape[1:], strict=True)):
+        if any(
+            want not in (1, None if have == 1 else 1)
+            for want, have in zip(_pair(size), self.shape[1:], strict=True)
+        ):
             raise _Refused(f"output size {size}, only 1 is possible")
         self.avgpool(name, self.shape[1:], (1, 1))
 
@@ -221,7 +274,9 @@ class _Builder:
 
     def dropout(self, p, training):
         if training and p:
-            raise _Refused(f"dropout with p = {p} in training; set p = 0 or eval() before compiling")
+            raise _Refused(
+                f"dropout with p = {p} in training; set p = 0 or eval() before compiling"
+            )
 
     def module(self, name, m):
         match m:
@@ -232,11 +287,25 @@ class _Builder:
             case nn.ReLU():
                 self.relu(name)
             case nn.MaxPool2d():
-                self.maxpool(name, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode,
-                             m.return_indices)
+                self.maxpool(
+                    name,
+                    m.kernel_size,
+                    m.stride,
+                    m.padding,
+                    m.dilation,
+                    m.ceil_mode,
+                    m.return_indices,
+                )
             case nn.AvgPool2d():
-                self.avgpool(name, m.kernel_size, m.stride, m.padding, m.ceil_mode,
-                             m.count_include_pad, m.divisor_override)
+                self.avgpool(
+                    name,
+                    m.kernel_size,
+                    m.stride,
+                    m.padding,
+                    m.ceil_mode,
+                    m.count_include_pad,
+                    m.divisor_override,
+                )
             case nn.AdaptiveAvgPool2d():
                 self.adaptive(name, m.output_size)
             case nn.Flatten():
@@ -258,7 +327,7 @@ class _Builder:
         elif target is F.adaptive_avg_pool2d:
             self.adaptive(name, *args, **kwargs)
         elif target in (torch.flatten, "flatten"):
-            start, end = (list(args) + [0, -1][len(args):])[:2]
+            start, end = (list(args) + [0, -1][len(args) :])[:2]
             self.flatten(kwargs.get("start_dim", start), kwargs.get("end_dim", end))
         elif target in ("view", "reshape"):
             size = args[0] if len(args) == 1 and isinstance(args[0], tuple | list) else args
@@ -280,8 +349,13 @@ def _is_size(node):
         return node.args[1:] in ((), (0,))
     if node.op == "call_function" and node.target is getattr:
         return node.args[1:] == ("shape",)
-    return (node.op == "call_function" and node.target is operator.getitem
-            and isinstance(node.args[0], fx.Node) and _is_size(node.args[0]) and node.args[1] == 0)
+    return (
+        node.op == "call_function"
+        and node.target is operator.getitem
+        and isinstance(node.args[0], fx.Node)
+        and _is_size(node.args[0])
+        and node.args[1] == 0
+    )
 
 
 class _Tracer(fx.Tracer):
@@ -331,8 +405,10 @@ def trace(module, example):
             continue
         inputs = [n for n in node.all_input_nodes if not _is_size(n)]
         if inputs != [current]:
-            refused.append(f"{name}: works on {', '.join(n.name for n in inputs) or 'nothing'}, but "
-                           f"only a chain is possible, in which each tensor is used once")
+            refused.append(
+                f"{name}: works on {', '.join(n.name for n in inputs) or 'nothing'}, but "
+                f"only a chain is possible, in which each tensor is used once"
+            )
             current = node
             continue
         current = node
@@ -356,12 +432,16 @@ def trace(module, example):
     users = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         users.setdefault(id(parameter), []).append(name)
-    refused += [f"{', '.join(names)}: shared parameters are not possible"
-                for names in users.values() if len(names) > 1]
+    refused += [
+        f"{', '.join(names)}: shared parameters are not possible"
+        for names in users.values()
+        if len(names) > 1
+    ]
     known = {n for layer in builder.layers for n in (layer.weight, layer.bias)}
     if not refused:
-        refused += [f"{name}: is not used" for name, _ in module.named_parameters()
-                    if name not in known]
+        refused += [
+            f"{name}: is not used" for name, _ in module.named_parameters() if name not in known
+        ]
     if not builder.layers and not refused:
         refused.append("the network computes nothing")
     if refused:
@@ -385,12 +465,30 @@ def _guess(builder, module):
             return True
         except (RuntimeError, ValueError):
             return False
-    return isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.Sigmoid | nn.Tanh | nn.GELU | nn.SiLU
-                      | nn.LeakyReLU | nn.Dropout | nn.Hardswish | nn.ReLU6 | nn.ELU | nn.Softmax)
+    return isinstance(
+        module,
+        nn.BatchNorm2d
+        | nn.LayerNorm
+        | nn.Sigmoid
+        | nn.Tanh
+        | nn.GELU
+        | nn.SiLU
+        | nn.LeakyReLU
+        | nn.Dropout
+        | nn.Hardswish
+        | nn.ReLU6
+        | nn.ELU
+        | nn.Softmax,
+    )
 
 
 def _tidy(layers):
     """Layers that see a 1x1 map through a 1x1 kernel become linear: their pixels are the images."""
-    return [replace(layer, linear=True)
-            if layer.op == "conv" and layer.source[1:] == layer.kernel == (1, 1)
-            and layer.padding == (0, 0) else layer for layer in layers]
+    return [
+        replace(layer, linear=True)
+        if layer.op == "conv"
+        and layer.source[1:] == layer.kernel == (1, 1)
+        and layer.padding == (0, 0)
+        else layer
+        for layer in layers
+    ]

@@ -43,11 +43,14 @@ class Arena:
             entries = sorted(self.taken + list(wanted), key=lambda entry: -entry[1])
             lines = [f"  {_size(size):>12}  {name}" for name, size in entries[:20]]
             if len(entries) > 20:
-                lines.append(f"  {_size(sum(s for _, s in entries[20:])):>12}  "
-                             f"{len(entries) - 20} smaller ones")
+                lines.append(
+                    f"  {_size(sum(s for _, s in entries[20:])):>12}  "
+                    f"{len(entries) - 20} smaller ones"
+                )
             raise OutOfMemoryError(
                 f"{_size(end + self._memory_size - self.limit)} are needed, the device has "
-                f"{_size(self._memory_size)}:\n" + "\n".join(lines))
+                f"{_size(self._memory_size)}:\n" + "\n".join(lines)
+            )
         self.taken += wanted
         self.end = end
         return addresses

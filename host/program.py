@@ -32,9 +32,9 @@ def runs(loops, length, beat_bytes, depth):
         length *= count
         loops.pop()
     for i in range(len(loops) - 1, 0, -1):
-        (outer, stride), (inner, step) = loops[i - 1:i + 1]
+        (outer, stride), (inner, step) = loops[i - 1 : i + 1]
         if stride == inner * step and outer * inner <= LOOP_MAX:
-            loops[i - 1:i + 1] = [(outer * inner, step)]
+            loops[i - 1 : i + 1] = [(outer * inner, step)]
     if len(loops) > depth:
         raise ValueError(f"a transfer with {len(loops)} strides, {depth} are possible")
     return [(1, 0)] * (depth - len(loops)) + loops, length // beat_bytes

@@ -9,7 +9,6 @@ from .errors import NumericError
 __all__ = ["FeatureMap", "Weights", "to_operand", "from_operand", "canonical"]
 
 
-
 def canonical(values, what="tensor"):
     """float32 array with subnormals and -0 replaced by +0 (docs/numerics.md, section 1).
 
@@ -91,8 +90,13 @@ class FeatureMap:
 
     def flattened(self):
         """The same memory as a dense map whose channels are everything one image has, padding too."""
-        return replace(self, channels=self.blocks * self.block * self.rows * self.cols, rows=1, cols=1,
-                       view_of=self.whole)
+        return replace(
+            self,
+            channels=self.blocks * self.block * self.rows * self.cols,
+            rows=1,
+            cols=1,
+            view_of=self.whole,
+        )
 
     @property
     def pixel_bytes(self):
@@ -124,7 +128,7 @@ class FeatureMap:
         """Bytes of `values`, float array [image, channel, row, column]; rounds to `fmt`."""
         bits = to_operand(values, self.fmt, self.name)
         full = np.zeros((self.images, self.blocks * self.block, self.rows, self.cols), bits.dtype)
-        full[:, :self.channels] = bits
+        full[:, : self.channels] = bits
         full = full.reshape(self.images, self.blocks, self.block, self.rows, self.cols)
         return np.ascontiguousarray(full.transpose(0, 1, 3, 4, 2)).tobytes()
 
@@ -133,7 +137,7 @@ class FeatureMap:
         bits = np.frombuffer(data, np.uint16 if self.fmt == "bf16" else np.uint32)
         full = bits.reshape(self.images, self.blocks, self.rows, self.cols, self.block)
         full = full.transpose(0, 1, 4, 2, 3).reshape(self.images, -1, self.rows, self.cols)
-        return from_operand(np.ascontiguousarray(full[:, :self.channels]), self.fmt)
+        return from_operand(np.ascontiguousarray(full[:, : self.channels]), self.fmt)
 
 
 @dataclass(eq=False)
@@ -200,33 +204,35 @@ class Weights:
         tm = self.config.tm
         full = np.zeros((self.blocks * tm, self.entries), np.float32)
         width = weight.size // self.m
-        full[:self.m, :width] = weight.reshape(self.m, -1)
+        full[: self.m, :width] = weight.reshape(self.m, -1)
         if bias is not None:
-            full[:self.m, -1] = np.asarray(bias, np.float32)
+            full[: self.m, -1] = np.asarray(bias, np.float32)
         return full.reshape(self.blocks, tm, self.entries).transpose(0, 2, 1)
 
     def _scatter(self, full, shape):
         """Inverse of `_gather`: (weight of `shape`, bias [m])."""
         tm = self.config.tm
-        full = full.transpose(0, 2, 1).reshape(self.blocks * tm, self.entries)[:self.m]
+        full = full.transpose(0, 2, 1).reshape(self.blocks * tm, self.entries)[: self.m]
         weight, bias = full[:, :-1], np.ascontiguousarray(full[:, -1])
         if self.flattened is not None:
             channels, rows, cols = self.flattened
             weight = weight.reshape(self.m, -1, rows, cols, tm).transpose(0, 1, 4, 2, 3)
             weight = weight.reshape(self.m, -1, rows, cols)[:, :channels]
         else:
-            weight = weight[:, :int(np.prod(shape[1:]))]
+            weight = weight[:, : int(np.prod(shape[1:]))]
         return np.ascontiguousarray(weight).reshape(shape), bias
 
     def pack_copy(self, weight, bias):
         """Bytes of the compute copy."""
         return np.ascontiguousarray(
-            to_operand(self._gather(weight, bias), self.config.fmt, self.name)).tobytes()
+            to_operand(self._gather(weight, bias), self.config.fmt, self.name)
+        ).tobytes()
 
     def pack_gradient(self, weight, bias):
         """Bytes of a gradient. Raises NumericError for infinities and NaN."""
         return np.ascontiguousarray(
-            canonical(self._gather(weight, bias), f"gradient of {self.name}")).tobytes()
+            canonical(self._gather(weight, bias), f"gradient of {self.name}")
+        ).tobytes()
 
     def unpack_gradient(self, data, shape):
         """(weight, bias) of the bytes of a gradient."""
@@ -249,7 +255,12 @@ class Weights:
     def unpack_master(self, data, shape):
         """(weight, bias, momentum, bias momentum) of the bytes of a master tensor."""
         full = np.frombuffer(data, np.float32).reshape(
-            self.blocks, self.entries, self.config.groups, 2, self.config.vlanes)
-        halves = [np.ascontiguousarray(full[:, :, :, i]).reshape(
-            self.blocks, self.entries, self.config.tm) for i in (0, 1)]
+            self.blocks, self.entries, self.config.groups, 2, self.config.vlanes
+        )
+        halves = [
+            np.ascontiguousarray(full[:, :, :, i]).reshape(
+                self.blocks, self.entries, self.config.tm
+            )
+            for i in (0, 1)
+        ]
         return (*self._scatter(halves[0], shape), *self._scatter(halves[1], shape))
