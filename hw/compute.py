@@ -3,7 +3,6 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-
 from gradgate.hw import isa
 from gradgate.hw.accumulators import AccDrain, Accumulators
 from gradgate.hw.buffer import BufferRead, TileBuffer
@@ -26,13 +25,13 @@ class ComputeUnit(wiring.Component):
       with a_pix Tn - 1 + Tm, in weight-gradient mode Tn. It is accepted in the cycle before the
       first vector of the last sweep of the instruction before: then that last sweep takes
       max(n, s, loop);
-    * after an instruction with `sel`, rows are read only when its last vector has been issued, unless
-      the next instruction is `ident` or `zero`: s cycles between the two;
+    * after an instruction with `sel`, rows are read only when its last vector has been issued,
+      unless the next instruction is `ident` or `zero`: up to s cycles between the two;
     * `fence` issues the first vector at least `loop` cycles after the last one before;
     * `done` comes `latency` cycles after the issue of the last vector.
 
-    The instruction bits a_pix, ident, sel, zero, and pack are without effect in weight-gradient mode,
-    `ones` without effect in convolution mode.
+    The instruction bits a_pix, ident, sel, zero, and pack are without effect in weight-gradient
+    mode, `ones` is without effect in convolution mode.
 
     Parameters
     ----------

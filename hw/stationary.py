@@ -5,7 +5,6 @@ from types import SimpleNamespace
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-
 from gradgate.hw import isa
 from gradgate.hw.walker import Walker
 

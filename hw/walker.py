@@ -8,7 +8,7 @@ __all__ = ["Walker"]
 
 
 class Walker(wiring.Component):
-    """Nested loops, level 0 innermost, and values that are sums of a stride per level and iteration.
+    """Nested loops, level 0 innermost, and values that grow by a stride per level and iteration.
 
     One iteration per cycle. One adder of its width per value, no multipliers, no RAM.
 

@@ -1,18 +1,19 @@
 """ComputeUnit between two tile buffers against the loops of docs/program.md: bits and cycles."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
-
 from gradgate.hw import isa
 from gradgate.hw.accumulators import AccDrain, Accumulators
 from gradgate.hw.buffer import BufferWrite, TileBuffer
 from gradgate.hw.compute import ComputeUnit
 from gradgate.hw.config import Config
+
 from tests.hw.util import Tiles, execute, random_instruction, schedule, visits
 
 MODES = ["conv", "pixels", "ident", "sel", "zero", "pack", "dw"]
@@ -62,9 +63,9 @@ async def fill(ctx, port, config, buffer):
     ctx.set(port.en, 0)
 
 
-async def drained(ctx, port, config):
+async def drained(ctx, port, config, addresses=None):
     rows = []
-    for c in range(2 * config.acc_depth):
+    for c in addresses or range(2 * config.acc_depth):
         ctx.set(port.en, 1)
         ctx.set(port.addr, c)
         await ctx.tick()
@@ -72,6 +73,10 @@ async def drained(ctx, port, config):
         await ctx.tick().repeat(Accumulators.LATENCY - 1)
         rows.append([ctx.get(port.data[r]) for r in range(config.tm)])
     return rows
+
+
+def pack(f):
+    return sum(word << 32 * k for k, word in enumerate(isa.encode(**f)))
 
 
 def needs_fence(config, before, after):
@@ -94,7 +99,7 @@ def run(engine, tiles, program, gaps):
             if gap:
                 await ctx.tick().repeat(gap)
             ctx.set(engine.i.valid, 1)
-            ctx.set(engine.i.payload, sum(w << 32 * k for k, w in enumerate(isa.encode(**f))))
+            ctx.set(engine.i.payload, pack(f))
             seen["offered"].append(len(cycles))
             await ctx.tick().until(engine.i.ready)
             ctx.set(engine.i.valid, 0)
@@ -146,3 +151,138 @@ def test_mode(tm, tn, fmt, mode):
         program.append(f)
     gaps = [random.choice([0, 0, random.randint(1, 60)]) for _ in program]
     check(config, tiles, program, gaps)
+
+
+@pytest.mark.parametrize("tm, tn, fmt", [(2, 4, "fp32"), (4, 8, "bf16")])
+def test_instructions_overlap(tm, tn, fmt):
+    """All modes after each other, unfenced where the accumulators allow it."""
+    config = build(tm, tn, fmt)
+    random = Random(config.name)
+    tiles = Tiles.random(random, config)
+    program = []
+    for _ in range(30):
+        f = random_instruction(random, config, random.choice(MODES), limit=3 * random.randint(1, 8))
+        if program and not f["dw"] and not program[-1]["dw"] and random.getrandbits(1):
+            same = ("cbase", "q2", "q1", "q0", "cq2", "cq1", "cq0")
+            f |= {name: program[-1][name] for name in same}
+        f["fence"] = int(bool(program and needs_fence(config, program[-1], f))
+                         or not random.randrange(8))
+        program.append(f)
+    assert sum(f["fence"] for f in program) < 25
+    check(config, tiles, program, [random.choice([0, 0, 0, 90]) for _ in program])
+
+
+@pytest.mark.parametrize("tm, tn", [(2, 4), (4, 8)])
+def test_long_sweeps_leave_no_gap(tm, tn):
+    config = build(tm, tn)
+    random = Random(3)
+    tiles = Tiles.random(random, config)
+    program = []
+    for mode in ("conv", "dw", "pixels", "pack", "ident", "zero", "sel", "conv"):
+        f = random_instruction(random, config, mode, limit=2)
+        f |= {"first": 1, "cbase": 0, "fence": 0, "q2": 2, "q1": 3, "q0": 4, "cq2": 12, "cq1": 4,
+              "cq0": 1}
+        if mode == "dw":
+            f |= {"np": 24, "t1": 3, "t0": 3, "ng": 1, "lanes_last": tn, "ones": 1}
+        program.append(f)
+    engine = Engine(config)
+    _, seen = run(engine, tiles, program, [0] * len(program))
+    issued = seen["issued"]
+    gaps = [after - before - 1 for before, after in pairwise(issued)]
+    # only the instruction after `sel` has to wait for buffer A
+    assert sorted(gaps)[-2:] == [0, tm]
+    assert issued[0] == seen["accepted"][0] + tm + 1
+
+
+def test_overflow_saturates_and_is_reported():
+    config = build(2, 4)
+    tiles = Tiles.random(Random(4), config)
+    for buffer in (tiles.a, tiles.b):
+        for bank in buffer:
+            bank[:] = [0x7f00 | (w & 0x80ff) for w in bank]
+    f = random_instruction(Random(5), config, "conv") | {"first": 1, "rows": 2}
+    check(config, tiles, [f], [0])
+    assert any(word & 0x7fffffff == 0x7f7fffff for row in tiles.acc for word in row)
+
+
+def test_drains_one_region_while_the_other_fills():
+    config = build(2, 4)
+    random = Random(6)
+    tiles = Tiles.random(random, config)
+    low = {"cbase": 0, "q2": 2, "q1": 4, "q0": 4, "cq2": 16, "cq1": 4, "cq0": 1, "first": 1}
+    first = random_instruction(random, config, "conv") | low
+    second = random_instruction(random, config, "pixels") | low | {"cbase": 32, "t0": 3, "t1": 3}
+    engine = Engine(config)
+    sim = Simulator(engine)
+    sim.add_clock(1e-8)
+    finished = []
+
+    async def drive(ctx):
+        await fill(ctx, engine.write_a, config, tiles.a)
+        await fill(ctx, engine.write_b, config, tiles.b)
+        for f in (first, second):
+            ctx.set(engine.i.valid, 1)
+            ctx.set(engine.i.payload, pack(f))
+            await ctx.tick().until(engine.i.ready)
+            ctx.set(engine.i.valid, 0)
+            if f is first:
+                await ctx.tick().until(engine.done)
+        half = await drained(ctx, engine.drain, config, range(32))
+        assert not finished
+        execute(tiles, first)
+        assert half == tiles.acc[:32]
+        await ctx.tick().until(engine.done)
+        finished.append(True)
+        execute(tiles, second)
+        assert await drained(ctx, engine.drain, config) == tiles.acc
+
+    async def watchdog(ctx):
+        await ctx.tick().repeat(5000)
+        raise AssertionError("the engine hangs")
+
+    sim.add_testbench(drive)
+    sim.add_testbench(watchdog, background=True)
+    sim.run()
+    assert finished
+
+
+def test_reset_forgets_the_instruction():
+    config = build(2, 4)
+    tiles = Tiles.random(Random(8), config)
+    engine, reset = Engine(config), Signal()
+    sim = Simulator(ResetInserter(reset)(engine))
+    sim.add_clock(1e-8)
+    f = random_instruction(Random(9), config, "dw") | {"first": 1}
+
+    async def drive(ctx):
+        await fill(ctx, engine.write_a, config, tiles.a)
+        await fill(ctx, engine.write_b, config, tiles.b)
+        for wait in (0, 3, 9, 20, 31):
+            ctx.set(engine.i.valid, 1)
+            ctx.set(engine.i.payload, pack(f))
+            await ctx.tick().until(engine.i.ready)
+            ctx.set(engine.i.valid, 0)
+            await ctx.tick().repeat(wait)
+            ctx.set(reset, 1)
+            await ctx.tick()
+            ctx.set(reset, 0)
+            for _ in range(40):
+                assert not ctx.get(engine.done | engine.active)
+                await ctx.tick()
+        ctx.set(engine.i.valid, 1)
+        ctx.set(engine.i.payload, pack(f))
+        await ctx.tick().until(engine.i.ready)
+        ctx.set(engine.i.valid, 0)
+        await ctx.tick().until(engine.done)
+        execute(tiles, f)
+        results = await drained(ctx, engine.drain, config)
+        for c in visits(config, f):
+            assert results[c] == tiles.acc[c]
+
+    async def watchdog(ctx):
+        await ctx.tick().repeat(5000)
+        raise AssertionError("the engine hangs")
+
+    sim.add_testbench(drive)
+    sim.add_testbench(watchdog, background=True)
+    sim.run()

@@ -28,9 +28,9 @@ class Tiles:
 
     @classmethod
     def random(cls, random, config):
-        def buffer(depth):
-            return [[random_operand(random, config) for _ in range(depth)] for _ in range(config.tn)]
-        return cls(config, buffer(config.a_depth), buffer(config.b_depth),
+        a, b = ([[random_operand(random, config) for _ in range(depth)] for _ in range(config.tn)]
+                for depth in (config.a_depth, config.b_depth))
+        return cls(config, a, b,
                    [[0] * config.tm for _ in range(2 * config.acc_depth)])
 
     def channels(self, buffer, address):
@@ -48,13 +48,14 @@ class Tiles:
     def accumulate(self, a, b, c, overwrite):
         """Returns whether anything overflowed."""
         row = self.acc[c % 65536 % len(self.acc)]
-        results = [dotacc(self.config, a[r], b, 0 if overwrite else row[r]) for r in range(len(row))]
+        results = [dotacc(self.config, tile_row, b, 0 if overwrite else old)
+                   for tile_row, old in zip(a, row, strict=True)]
         row[:] = [bits for bits, _ in results]
         return any(overflow for _, overflow in results)
 
 
 def execute(tiles, f):
-    """Execute the COMPUTE instruction with fields `f`; returns the number of vectors that overflowed."""
+    """Execute the COMPUTE instruction with fields `f`; returns how many vectors overflowed."""
     return (_weight_gradient if f["dw"] else _convolution)(tiles, f)
 
 
@@ -155,8 +156,8 @@ def schedule(config, program, offered, loop):
 
     Returns
     -------
-    (accepted, issues) : cycle of each acceptance, all cycles with a moving vector in order, one list
-    per instruction.
+    (accepted, issues) : the cycle of each acceptance, and for each instruction all cycles in which
+    a moving vector is issued.
     """
     tm, tn = config.tm, config.tn
     accepted, issues = [], []
