@@ -25,7 +25,7 @@ struct Program {
   uint32_t address;
   Report &report;
   std::deque<uint32_t> queues[4];
-  uint64_t random = 0x2545f4914f6cdd1d;
+  uint32_t started = 0, preferred = 0;
 
   const uint32_t *words(uint32_t index) const {
     return (const uint32_t *)(state.memory.data + address + (uint64_t)index * 64);
@@ -55,17 +55,24 @@ struct Program {
     return true;
   }
 
-  // The oldest instruction that can start; any of them when checking, to bring out missing tokens.
+  // The oldest instruction that can start.
   int choose() {
     int chosen = -1;
-    random = random * 6364136223846793005u + 1442695040888963407u;
-    for (uint32_t k = 0; k < 4; k++) {
-      uint32_t unit = state.check ? (k + (random >> 33)) % 4 : k;
-      if (!ready(unit)) continue;
-      if (chosen < 0 || (!state.check && queues[unit].front() < queues[chosen].front()))
+    for (uint32_t unit = 0; unit < 4; unit++)
+      if (ready(unit) && (chosen < 0 || queues[unit].front() < queues[chosen].front()))
         chosen = (int)unit;
-    }
     return chosen;
+  }
+
+  // When checking, one unit at random runs ahead for a while, to bring out missing tokens.
+  int choose_any() {
+    state.random = state.random * 6364136223846793005u + 1442695040888963407u;
+    uint32_t draw = (uint32_t)(state.random >> 40);
+    if (started++ == 0 || draw % 8 == 0) preferred = draw >> 3;
+    for (uint32_t k = 0; k < 4; k++)
+      if (uint32_t unit = (preferred & 4 ? preferred + k : preferred - k) % 4; ready(unit))
+        return (int)unit;
+    return -1;
   }
 
   void execute(uint32_t unit) {
@@ -96,7 +103,7 @@ struct Program {
   void run() {
     fetch();
     report.instruction = -1;
-    for (int unit; (unit = choose()) >= 0;) execute((uint32_t)unit);
+    for (int unit; (unit = state.check ? choose_any() : choose()) >= 0;) execute((uint32_t)unit);
     if (!state.flags.nonfinite && !state.flags.overflow) report.instruction = -1;
     for (const auto &queue : queues)
       if (!queue.empty()) fail(DEADLOCK, "no unit can go on");
@@ -142,7 +149,7 @@ void model_run(void *handle, uint32_t address, Report *report) {
   report->nonfinite = state.flags.nonfinite;
   report->overflow = state.flags.overflow;
   for (int u = 0; u < 4; u++) {
-    report->heads[u] = program.queues[u].empty() ? -1 : program.queues[u].front();
+    report->heads[u] = program.queues[u].empty() ? -1 : (int64_t)program.queues[u].front();
     report->active[u] = state.active[u];
   }
   report->read_bytes = state.memory.read_bytes;

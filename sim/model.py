@@ -66,6 +66,7 @@ class ModelDevice(Device):
     """
 
     name = "model"
+    _handle = None
 
     def __init__(self, config, memory_size, *, check=False):
         if type(memory_size) is not int:
@@ -74,7 +75,6 @@ class ModelDevice(Device):
             raise ValueError(f"memory_size must be in 1..2^32, not {memory_size!r}")
         self.config = config
         self.memory_size = memory_size
-        self._handle = None
         self._library = model_library(config)
         self._memory = np.zeros(memory_size, np.uint8)
         self._handle = self._library.model_create(

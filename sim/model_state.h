@@ -84,6 +84,7 @@ struct State {
   bool check;
   Flags flags;
   uint64_t active[4] = {};
+  uint64_t random = 0x2545f4914f6cdd1d;  // of the order of the units, when checking
 
   State(Memory memory, uint32_t a_depth, uint32_t b_depth, uint32_t acc_depth, bool check)
       : memory(memory), a(a_depth), b(b_depth), acc(2 * acc_depth), acc_written(2 * acc_depth),
