@@ -19,7 +19,7 @@ class Delay(wiring.Component):
     width : int
         Bits of the word, at least 1.
     cycles : int
-        At least 0.
+        At least 1.
 
     Raises
     ------
@@ -30,8 +30,8 @@ class Delay(wiring.Component):
     def __init__(self, width, cycles):
         if width < 1:
             raise ValueError(f"width must be at least 1, not {width!r}")
-        if cycles < 0:
-            raise ValueError(f"cycles must be at least 0, not {cycles!r}")
+        if cycles < 1:
+            raise ValueError(f"cycles must be at least 1, not {cycles!r}")
         self._cycles = cycles
         super().__init__({"i": In(width), "o": Out(width)})
 

@@ -7,7 +7,6 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
-
 from gradgate.hw import isa
 from gradgate.hw.accumulators import AccDrain
 from gradgate.hw.config import Config

@@ -3,7 +3,6 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-
 from gradgate.hw.delay import Delay
 from gradgate.hw.floats import FloatAdd, FloatMul, ToOperand
 
@@ -33,8 +32,8 @@ class Steps(data.Struct):
 class VectorPipeline(wiring.Component):
     """V lanes of fp32 arithmetic that never stall, and the packing of their results into beats.
 
-    Takes a vector per cycle, with `sgd` one per two cycles. A vector makes one beat in fp32, two with
-    `sgd` (w', then momentum' one cycle later), half a beat in bf16.
+    Takes a vector per cycle, with `sgd` one per two cycles. A vector makes one beat in fp32, two
+    with `sgd` (w', then momentum' one cycle later), half a beat in bf16.
 
     Costs 3 multipliers and 3 adders per lane, of which 2 and 2 serve `sgd` alone.
 
@@ -49,8 +48,8 @@ class VectorPipeline(wiring.Component):
     en : In(1)
         The vectors below are valid.
     x, opd, mom, bias : In(ArrayLayout(32, V))
-        Canonical fp32: the vector; its operand, or w; its momentum; its bias. Anything where `steps`
-        has no use for it.
+        Canonical fp32: the vector; its operand, or w; its momentum; its bias. Anything where
+        `steps` has no use for it.
     o_en : Out(1), o : Out(beat_bits)
         A beat.
     overflow : Out(1)

@@ -1,18 +1,17 @@
-"""PostUnit against docs/program.md, section 5, and docs/numerics.md, section 3, in plain Python."""
-
 # amaranth: UnusedElaboratable=no
+"""PostUnit against docs/program.md, section 5, and docs/numerics.md, section 3, in plain Python."""
 
 import random
 from collections import deque
 
 import pytest
 from amaranth.sim import Simulator
-
-from gradgate.hw import numerics
+from gradgate.hw import numerics, post
 from gradgate.hw.accumulators import Accumulators
 from gradgate.hw.config import Config
 from gradgate.hw.isa import POST, Unit, encode
 from gradgate.hw.post import PostUnit
+
 from tests.hw.memory import Memory
 from tests.hw.operands import FloatSource
 
@@ -106,6 +105,7 @@ def reference(config, insn, acc, memory):
     operand_bytes = b"".join(memory[f.opd_base + i2 * f.o_s2 + i1 * f.o_s1:][:f.o_len * size]
                              for i2 in range(f.o_n2) for i1 in range(f.o_n1))
     source, opd, out = f.src_base, 0, bytearray()
+    steps = f.as2, f.as1, f.as0
     windows = [(j1, j0) for j1 in range(f.w1) for j0 in range(f.w0)] if f.pool else [(0, 0)]
     for pixel in [(i2, i1, i0) for i2 in range(f.p2) for i1 in range(f.p1) for i0 in range(f.p0)]:
         for group in range(groups):
@@ -115,7 +115,7 @@ def reference(config, insn, acc, memory):
                 if f.src_mem:
                     x = flags.load(src_fmt, word(memory, source + lane * width[src_fmt], src_fmt))
                 else:
-                    at = f.src_base + sum(i * s for i, s in zip(pixel, (f.as2, f.as1, f.as0)))
+                    at = f.src_base + sum(i * s for i, s in zip(pixel, steps, strict=True))
                     values = [acc[(at + j1 * f.aw1 + j0 * f.aw0) % (2 * config.acc_depth)][ch]
                               for j1, j0 in windows]
                     tag, x = 0, values[0]
@@ -127,7 +127,8 @@ def reference(config, insn, acc, memory):
                 if bias:
                     x = flags.op(numerics.fadd, x, biases[ch])
                 if opd_add or mask or sgd:
-                    y = flags.load(opd_fmt, word(operand_bytes, opd + lane * width[opd_fmt], opd_fmt))
+                    at = opd + lane * width[opd_fmt]
+                    y = flags.load(opd_fmt, word(operand_bytes, at, opd_fmt))
                 if opd_add:
                     x = flags.op(numerics.fadd, x, y)
                 if relu and not greater(x, 0):
@@ -260,13 +261,12 @@ def expected_memory(config, insn, memory, stream):
     return after
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_instructions(name):
-    config = CONFIGS[name]
-    bench = Bench(config, seed=1, stall=0.3, latency=5)
+def check(bench, scenarios):
+    """Executes the instructions one after the other; memory, flags and activity as they should."""
+    config = bench.config
 
     async def testbench(ctx):
-        for turn, (scenario, fields) in enumerate(SCENARIOS.items()):
+        for turn, (scenario, fields) in enumerate(scenarios.items()):
             insn, tame = complete(config, fields), turn % 3 != 2
             bench.acc, memory = fill(config, insn, bench.rng, tame)
             bench.memory.data[:] = memory
@@ -279,3 +279,48 @@ def test_instructions(name):
             assert bench.events["active"] == len(stream) // config.beat_bytes, scenario
 
     bench.run(testbench)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_instructions(name):
+    check(Bench(CONFIGS[name], seed=1, stall=0.3, latency=5), SCENARIOS)
+
+
+def test_source_of_many_runs(monkeypatch):
+    monkeypatch.setattr(post, "_RUN_BITS", 3)
+    fields = MEMORY | {"p2": 3, "p1": 3, "p0": 5}
+    check(Bench(CONFIGS["2x4_bf16_32"], seed=2, stall=0.1), {
+        "runs_and_rest": fields, "runs": fields | {"p1": 2, "p0": 4}, "rest": MEMORY | {"p2": 1},
+        "fp32": fields | {"src_fp32": 1}, "odd": fields | {"src_fp32": 1, "src_odd": 1}})
+
+
+RATES = {  # cycles per vector
+    "accumulators": (1, ACC | {"relu": 1}),
+    "accumulators_to_fp32": (1, ACC | {"out_fp32": 1}),
+    "operand": (1, ACC | FORM | {"mask": 1}),
+    "pooled": (6, POOL),
+    "update": (2, ACC | FORM | {"sgd": 1}),
+    "memory": (1, MEMORY),
+    "odd": (2, MEMORY | {"src_fp32": 1, "src_odd": 1}),
+}
+
+
+def test_throughput():
+    config = CONFIGS["4x8_bf16_64"]
+    bench = Bench(config, seed=2, stall=0.0)
+
+    async def testbench(ctx):
+        for name, (rate, fields) in RATES.items():
+            cycles = []
+            for pixels in (20, 52):  # whole bursts more
+                insn = complete(config, fields | {"p2": 1, "p1": 1, "p0": pixels})
+                bench.acc, bench.memory.data[:] = fill(config, insn, bench.rng, tame=True)
+                cycles.append(await bench.execute(ctx, insn, limit=2000))
+            assert cycles[1] - cycles[0] == 32 * config.groups * rate, name
+
+    bench.run(testbench)
+
+
+def test_config_is_checked():
+    with pytest.raises(TypeError, match=r"config must be a Config, not 8"):
+        PostUnit(8)
