@@ -40,7 +40,8 @@ def test_walks_nested_loops(endless):
             before = None
             for index in product(*(range(count) for count in reversed(counts))):
                 index = index[::-1]
-                values = {name: (bases[name] + sum(i * s for i, s in zip(index, strides[name])))
+                values = {name: (bases[name]
+                                 + sum(i * s for i, s in zip(index, strides[name], strict=True)))
                           % (1 << width) for name, width in widths.items()}
                 if before is not None:
                     assert before == values
