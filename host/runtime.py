@@ -1,0 +1,219 @@
+"""A network on a device: weights in memory, programs built per batch size, and running them."""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from .device import Counters
+from .memory import Arena
+from .passes import Tensors, backward_program, forward_program, steps_of, update_program
+
+__all__ = ["Runtime", "Profile"]
+
+PLANS_MAX = 8
+
+
+class Profile(dict):
+    """Counters per pass: "forward" (in training), "backward" (with the update in a fused step),
+    "update" and "inference"."""
+
+    @property
+    def total(self):
+        """The sum over all passes."""
+        return sum(self.values(), Counters())
+
+    def copy_counters(self):
+        """A Profile that stays as it is when the device goes on."""
+        return Profile({name: counters + Counters() for name, counters in self.items()})
+
+
+class _Plan:
+    """Tensors of one batch size in memory, and the programs that work on them."""
+
+    def __init__(self, tensors, arena):
+        self.tensors, self.arena = tensors, arena
+        self.programs = {}  # key -> (address, Program, bytes)
+        self.uploaded = {}  # key -> hyperparameters in memory
+
+
+class Runtime:
+    """A network on a device.
+
+    Parameters
+    ----------
+    network : Network
+    device : Device
+
+    Raises OutOfMemoryError if the weights do not fit.
+    """
+
+    def __init__(self, network, device):
+        self.network, self.device, self.config = network, device, device.config
+        self.steps = steps_of(network, self.config)
+        self.profile = Profile()
+        self.generation = 0  # counts what overwrites activations
+        arena = Arena(0, device.memory_size, device.memory_size)
+        for weights in self.weights:
+            weights.master = arena.place(f"{weights.name} weights and momentum", weights.master_size)
+            weights.copy = arena.place(f"{weights.name} weights, operand copy", weights.copy_size)
+        self._base, self._taken, self._limit = arena.end, arena.taken, device.memory_size
+        self._gradients = False
+        self._plans = OrderedDict()
+        self._resident = None
+        self._momentum = {}  # step -> momentum of the last update
+
+    @property
+    def weights(self):
+        """The Weights of all layers that have any."""
+        return [step.weights for step in self.steps if step.weights is not None]
+
+    def reserve_gradients(self):
+        """Make room for weight gradients, at the upper end of memory."""
+        if self._gradients:
+            return
+        total = sum(-(-w.gradient_size // 64) * 64 for w in self.weights)
+        wanted = [(f"{w.name} gradient", w.gradient_size) for w in self.weights]
+        start = (self.device.memory_size - total) // 64 * 64
+        arena = Arena(max(start, self._base), self.device.memory_size, self.device.memory_size,
+                      self._taken)
+        for w, address in zip(self.weights, arena.place_all(wanted), strict=True):
+            w.gradient = address
+        self._taken, self._limit, self._gradients = arena.taken, start, True
+        self._plans = OrderedDict((k, p) for k, p in self._plans.items() if p.arena.end <= start)
+        for plan in self._plans.values():
+            plan.arena.limit = start
+
+    def plan(self, images, *, train, input_gradient=False):
+        """The plan for a batch of `images`. Raises OutOfMemoryError."""
+        key = images, train, input_gradient
+        plan = self._plans.get(key)
+        if plan is None:
+            tensors = Tensors(self.network, self.steps, self.config, images, train, input_gradient)
+            arena = Arena(self._base, self._limit, self.device.memory_size, self._taken)
+            tensors.place(arena)
+            plan = self._plans[key] = _Plan(tensors, arena)
+            while len(self._plans) > PLANS_MAX:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(key)
+        return plan
+
+    def _run(self, plan, kind, key, build, hyper=None):
+        """Run a program of a plan, built on first use; `hyper` fills its patches."""
+        if key not in plan.programs:
+            program = build()
+            data = program.assemble()
+            plan.programs[key] = plan.arena.place(f"{kind} program", len(data)), program, data
+        address, program, data = plan.programs[key]
+        self._use(plan)
+        if key not in plan.uploaded:
+            self.device.write(address, data)
+            plan.uploaded[key] = None
+        if hyper is not None and plan.uploaded[key] != hyper:
+            for offset, words in program.patched(hyper):
+                self.device.write(address + offset, words)
+            plan.uploaded[key] = hyper
+        counters = self.device.run(address)
+        self.profile[kind] = self.profile.get(kind, Counters()) + counters
+
+    def _use(self, plan):
+        """Make `plan` the one whose tensors and programs are in memory."""
+        if self._resident is not plan:
+            plan.uploaded = {}
+            self._resident = plan
+            self.generation += 1
+
+    def forward(self, plan, x):
+        """Output array [image, channel, row, column] of `x`, a float array with the input's shape."""
+        t = plan.tensors
+        data = t.x.pack(np.asarray(x).reshape(t.images, *self.network.source))
+        self._use(plan)
+        self.generation += 1
+        self.device.write(t.x.address, data)
+        self._run(plan, "forward" if t.train else "inference", "forward", lambda: forward_program(t))
+        out = t.outputs[-1]
+        return out.unpack(self.device.read(out.address, out.size))
+
+    def backward(self, plan, gradient, output, train, hyper=None):
+        """Run the backward pass on the activations that the last `forward` of `plan` left.
+
+        Parameters
+        ----------
+        gradient, output : float arrays [image, channel, row, column]
+            Of the loss with respect to the output; what `forward` returned.
+        train : list of (bool, bool)
+            Per step whether the weight, the bias is trained.
+        hyper : dict or None
+            Per trained step (weight decay, momentum, learning rate): update at once. None: store the
+            gradients.
+        """
+        t = plan.tensors
+        if self.steps[-1].layer.relu:
+            gradient = np.where(output > 0, gradient, np.float32(0))
+        target = t.gradients[-1]
+        data = target.pack(gradient)
+        self.device.write(target.address, data)
+        train = tuple(train)
+        fused = hyper is not None
+        run = (plan, "backward", ("backward", train, fused),
+               lambda: backward_program(t, train, fused))
+        if fused:
+            self._updating(hyper, lambda: self._run(*run, hyper))
+        else:
+            self._run(*run)
+
+    def input_gradient(self, plan):
+        """Gradient of the input after `backward`, [image, channel, row, column]."""
+        dx = plan.tensors.dx
+        return dx.unpack(self.device.read(dx.address, dx.size))
+
+    def update(self, train, hyper):
+        """Update weights by the gradients in memory; parameters as for `backward`."""
+        plan = self._resident
+        train = tuple(train)
+        self._updating(hyper, lambda: self._run(
+            plan, "update", ("update", train),
+            lambda: update_program(self.steps, self.config, train), hyper))
+
+    def _updating(self, hyper, run):
+        """Do `run`, which changes weights; if it fails they are put back as they were."""
+        before = [(w, self.device.read(w.master, w.master_size), self.device.read(w.copy, w.copy_size))
+                  for w in self.weights]
+        for i, (_, momentum, _) in hyper.items():
+            if momentum and self._momentum.get(i) == 0:
+                self._forget_momentum(self.steps[i].weights)
+        try:
+            run()
+        except BaseException:
+            for w, master, copy in before:
+                self.device.write(w.master, master)
+                self.device.write(w.copy, copy)
+            raise
+        self._momentum |= {i: momentum for i, (_, momentum, _) in hyper.items()}
+
+    def _forget_momentum(self, w):
+        """Without momentum PyTorch keeps no buffer, so a later one starts from zero."""
+        master = np.frombuffer(self.device.read(w.master, w.master_size), np.float32).copy()
+        master.reshape(-1, 2, self.config.vlanes)[:, 1] = 0
+        self.device.write(w.master, master.tobytes())
+
+    def read_weights(self, step, shape):
+        """(weight, bias, momentum, bias momentum) of a Step, arrays; `shape` is the weight's."""
+        w = step.weights
+        return w.unpack_master(self.device.read(w.master, w.master_size), shape)
+
+    def write_weights(self, step, weight, bias, momentum=None, bias_momentum=None):
+        """Set weight, bias and momenta of a Step. Raises NumericError if a value is not finite."""
+        w = step.weights
+        master = w.pack_master(weight, bias, momentum, bias_momentum)
+        copy = w.pack_copy(weight, bias)
+        self.device.write(w.master, master)
+        self.device.write(w.copy, copy)
+
+    def read_gradient(self, step, shape):
+        """(weight gradient, bias gradient) that the last backward pass stored."""
+        w = step.weights
+        return w.unpack_gradient(self.device.read(w.gradient, w.gradient_size), shape)
+
+    def write_gradient(self, step, weight, bias):
+        """Set the gradient in memory. Raises NumericError if a value is not finite."""
+        self.device.write(step.weights.gradient, step.weights.pack_gradient(weight, bias))
