@@ -1,6 +1,7 @@
 """The device with its buses, and its Verilog."""
 
 import argparse
+import re
 import sys
 from dataclasses import fields
 
@@ -84,9 +85,27 @@ class AXITop(wiring.Component):
         return m
 
 
+def _settle(text):
+    """Let constants take effect: `always @*` that reads nothing never runs.
+
+    The back end writes that for constant bits of a signal with other bits that are not constant. Where
+    it knows of the trap it reads a dummy register, which we do here as well.
+    """
+    def repair(module):
+        dummy = re.search(r"^  reg (\\\$auto\$verilog_backend\S+ ) *= 0;$", module, re.M)
+        constant = re.compile(r"^  always @\*\n(    \S.* = \d+'\w+;)$", re.M)
+        if dummy is None:
+            assert not constant.search(module)
+            return module
+        return constant.sub(
+            lambda found: f"  always @* begin\n    if ({dummy[1]}) begin end\n{found[1]}\n  end", module)
+
+    return "endmodule".join(map(repair, text.split("endmodule")))
+
+
 def verilog(config):
     """AXITop as Verilog, module `AXITop`; the same text for the same configuration."""
-    return back.convert(AXITop(config), name=NAME, emit_src=False)
+    return _settle(back.convert(AXITop(config), name=NAME, emit_src=False))
 
 
 def main(argv=None):
