@@ -194,6 +194,8 @@ API void gradgate_close(void *h) { delete static_cast<Harness *>(h); }
 API uint8_t *gradgate_memory(void *h) { return static_cast<Harness *>(h)->memory.data(); }
 API uint64_t gradgate_cycles(void *h) { return static_cast<Harness *>(h)->cycles; }
 API const char *gradgate_message(void *h) { return static_cast<Harness *>(h)->message.c_str(); }
+API const char *gradgate_bus_error(void *h) { return static_cast<Harness *>(h)->memory.error.c_str(); }
+API void gradgate_clear_error(void *h) { static_cast<Harness *>(h)->memory.error.clear(); }
 API void gradgate_reset(void *h) { static_cast<Harness *>(h)->reset(); }
 API void gradgate_fail(void *h, uint64_t low, uint64_t high) {
   auto &memory = static_cast<Harness *>(h)->memory;

@@ -70,6 +70,7 @@ class Memory {
   int rresp = OKAY, bresp = OKAY;
   uint8_t rdata[BYTES] = {};
   std::string violation;  // the first breach of the protocol, or empty
+  std::string error;      // the first access answered with an error since it was cleared, or empty
   uint64_t fail_low = 0, fail_high = 0;  // accesses that touch this range answer SLVERR
 
   Memory(uint64_t size, const Timing &timing, uint64_t seed)
@@ -160,15 +161,22 @@ class Memory {
     return violation.empty();
   }
 
-  int response(uint64_t addr, uint64_t bytes) const {
-    if (addr + bytes > contents.size()) return DECERR;
-    return addr < fail_high && addr + bytes > fail_low ? SLVERR : OKAY;
+  int response(const char *what, uint64_t addr, uint64_t bytes) {
+    bool outside = addr + bytes > contents.size();
+    if (!outside && (addr >= fail_high || addr + bytes <= fail_low)) return OKAY;
+    if (error.empty()) {
+      char text[80];
+      snprintf(text, sizeof text, "%s of %u bytes at 0x%08x%s", what, unsigned(bytes), unsigned(addr),
+               outside ? ", outside of the memory" : "");
+      error = text;
+    }
+    return outside ? DECERR : SLVERR;
   }
 
   void accept_read(const Address &a) {
     if (!check(a, "AR")) return;
     uint32_t bytes = (a.len + 1) * BYTES;
-    Burst burst{a.addr, a.len + 1, now + timing.latency, response(a.addr, bytes), {}};
+    Burst burst{a.addr, a.len + 1, now + timing.latency, response("read", a.addr, bytes), {}};
     if (burst.resp == OKAY && random.next() & 1)
       burst.early.assign(&contents[a.addr], &contents[a.addr] + bytes);
     reads.push_back(std::move(burst));
@@ -201,7 +209,7 @@ class Memory {
       burst.early.insert(burst.early.end(), beat.bytes, beat.bytes + BYTES);
       beats.pop_front();
     }
-    burst.resp = response(burst.addr, burst.early.size());
+    burst.resp = response("write", burst.addr, burst.early.size());
     burst.due = now + timing.latency;
     answers.push_back(std::move(burst));
   }

