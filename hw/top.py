@@ -88,8 +88,8 @@ class AXITop(wiring.Component):
 def _settle(text):
     """Let constants take effect: `always @*` that reads nothing never runs.
 
-    The back end writes that for constant bits of a signal with other bits that are not constant. Where
-    it knows of the trap it reads a dummy register, which we do here as well.
+    The back end writes that for constant bits of a signal whose other bits are not. Where it
+    knows of the trap it reads a dummy register, which we do here as well.
     """
     def repair(module):
         dummy = re.search(r"^  reg (\\\$auto\$verilog_backend\S+ ) *= 0;$", module, re.M)
@@ -97,8 +97,8 @@ def _settle(text):
         if dummy is None:
             assert not constant.search(module)
             return module
-        return constant.sub(
-            lambda found: f"  always @* begin\n    if ({dummy[1]}) begin end\n{found[1]}\n  end", module)
+        settled = f"  always @* begin\n    if ({dummy[1]}) begin end\n%s\n  end"
+        return constant.sub(lambda found: settled % found[1], module)
 
     return "endmodule".join(map(repair, text.split("endmodule")))
 
