@@ -5,8 +5,16 @@ from .boards import BOARDS, Board, board
 from .compiled import CompiledModel, compile
 from .device import Counters, Device
 from .devices import device
-from .errors import (BusError, DeviceError, DeviceTimeout, GradgateError, NumericError,
-                     OutOfMemoryError, ProgramError, UnsupportedError)
+from .errors import (
+                     BusError,
+                     DeviceError,
+                     DeviceTimeout,
+                     GradgateError,
+                     NumericError,
+                     OutOfMemoryError,
+                     ProgramError,
+                     UnsupportedError,
+)
 
 __all__ = ["compile", "device", "optim", "CompiledModel", "Device", "Counters", "Board", "BOARDS",
            "board", "GradgateError", "UnsupportedError", "OutOfMemoryError", "DeviceError",

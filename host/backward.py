@@ -41,7 +41,8 @@ def backward(lw, w, dy, dx, *, weights=None, scale=None, tags=None, mask=None):
 
 
 def _phases(w, axis, first, count, origin):
-    """Per phase of the stride: (phase, steps, offset of the first in the tile, its row in dY's tile)."""
+    """Per phase of the stride: (phase, steps, offset of the first in the tile, its row in dY's
+    tile)."""
     stride, padding = w.stride[axis], w.padding[axis]
     for phase in range(min(stride, count)):
         at = first + phase
@@ -196,7 +197,9 @@ def _load_transposed(lw, slot, weights, block, chunk, rows, pixels):
 def _drain(lw, dx, place, block, base, acc, scale, mask):
     (i0, ni), (r0, nr), (c0, nc) = place
     images = range(i0, i0 + ni)
-    offset = i0 * dx.image_bytes + block * dx.block_bytes + r0 * dx.row_bytes + c0 * dx.pixel_bytes
+    offset = (
+        i0 * dx.image_bytes + block * dx.block_bytes + r0 * dx.row_bytes + c0 * dx.pixel_bytes
+    )
     fields = {"out_fp32": int(dx.fmt == "fp32")}
     if scale is not None:
         fields |= {"scale": 1, "imm0": scale}

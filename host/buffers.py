@@ -59,7 +59,8 @@ class TileBuffer:
 
 
 class Lowering:
-    """One program in the making: the instructions and the state of buffers that the last one leaves.
+    """One program in the making: the instructions and the state of buffers that the last one
+    leaves.
 
     Parameters
     ----------
@@ -82,7 +83,8 @@ class Lowering:
     def memory(self, tensor, pieces=(0,)):
         """Hazards of pieces (images, or one for the whole) of a tensor.
 
-        A piece touched for the first time comes after all that was done to other tensors in its place.
+        A piece touched for the first time comes after all that was done to other tensors in its
+        place.
         """
         tensor = getattr(tensor, "whole", tensor)
         region = getattr(tensor, "region", id(tensor))
@@ -123,8 +125,8 @@ class Lowering:
     def compute(self, slots, acc, **fields):
         """Emit a COMPUTE on the buffer slots, into a region whose hazard is `acc`.
 
-        `fence` stays 0: instructions of one tile visit the same accumulators in the same order or other
-        ones, and between tiles in one region there is always a POST.
+        `fence` stays 0: instructions of one tile visit the same accumulators in the same order or
+        other ones, and between tiles in one region there is always a POST.
         """
         for name in (
             "ag",

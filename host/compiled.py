@@ -14,20 +14,41 @@ from .runtime import Runtime
 __all__ = ["CompiledModel", "DeviceParameter", "compile"]
 
 _QUIET = {  # neither read nor change values
-    getattr(torch.Tensor, name).__get__ for name in (
-        "grad", "requires_grad", "shape", "dtype", "device", "is_leaf", "grad_fn", "layout", "is_sparse",
-        "is_meta", "ndim", "_version")
-} | {torch.Tensor.grad.__set__, torch.Tensor.grad.__delete__, torch.Tensor.requires_grad.__set__,
-     torch.Tensor.size, torch.Tensor.dim, torch.Tensor.numel, torch.Tensor.requires_grad_,
-     torch.Tensor.is_floating_point, torch.Tensor.is_complex, torch.Tensor.is_contiguous}
+    getattr(torch.Tensor, name).__get__
+    for name in (
+        "grad",
+        "requires_grad",
+        "shape",
+        "dtype",
+        "device",
+        "is_leaf",
+        "grad_fn",
+        "layout",
+        "is_sparse",
+        "is_meta",
+        "ndim",
+        "_version",
+    )
+} | {
+    torch.Tensor.grad.__set__,
+    torch.Tensor.grad.__delete__,
+    torch.Tensor.requires_grad.__set__,
+    torch.Tensor.size,
+    torch.Tensor.dim,
+    torch.Tensor.numel,
+    torch.Tensor.requires_grad_,
+    torch.Tensor.is_floating_point,
+    torch.Tensor.is_complex,
+    torch.Tensor.is_contiguous,
+}
 _plain = torch._C.DisableTorchFunctionSubclass
 
 
 class DeviceParameter(nn.Parameter):
     """A parameter whose truth is on the device.
 
-    Any look at its values fetches them first if the device has changed them. Values written in place
-    are noticed before the next pass that uses them.
+    Any look at its values fetches them first if the device has changed them. Values written in
+    place are noticed before the next pass that uses them.
     """
 
     @classmethod
@@ -66,8 +87,10 @@ class _Apply(torch.autograd.Function):
     def backward(ctx, gradient):
         model, (x,) = ctx.model, ctx.saved_tensors
         if model.version != ctx.version:
-            raise RuntimeError("the weights have changed since this output was computed; call "
-                               "backward() before the update")
+            raise RuntimeError(
+                "the weights have changed since this output was computed; call "
+                "backward() before the update"
+            )
         if model.runtime.generation != ctx.generation:
             # another batch has overwritten the activations
             ctx.output = model._forward(x, True, ctx.input_gradient)
@@ -96,11 +119,13 @@ class CompiledModel(nn.Module):
         self._stale = False
         self._slots = []  # (step, weight, bias or None)
         self._gradients = {}  # parameter -> gradient that the device holds
-        # parameters in the order of the network's, for optimizer state; names like "features.0.weight"
+        # parameters in the order of the network's, for optimizer state; names like
+        # "features.0.weight"
         made = {}
         for name, value in parameters.items():
-            made[name] = parameter = DeviceParameter(value.detach().clone().contiguous(),
-                                                     value.requires_grad)
+            made[name] = parameter = DeviceParameter(
+                value.detach().clone().contiguous(), value.requires_grad
+            )
             holder = self
             *path, leaf = name.split(".")
             for part in path:
@@ -110,8 +135,13 @@ class CompiledModel(nn.Module):
             holder.register_parameter(leaf, parameter)
         for step in self.runtime.steps:
             if step.weights is not None:
-                self._slots.append((step, made[step.layer.weight],
-                                    made[step.layer.bias] if step.layer.bias else None))
+                self._slots.append(
+                    (
+                        step,
+                        made[step.layer.weight],
+                        made[step.layer.bias] if step.layer.bias else None,
+                    )
+                )
         for parameter in made.values():
             parameter.owner, parameter.touched = self, False
         for slot in self._slots:
@@ -130,7 +160,9 @@ class CompiledModel(nn.Module):
         step, weight, bias = slot
         if momenta is None:
             momenta = None, None
-        self.runtime.write_weights(step, _array(weight), None if bias is None else _array(bias), *momenta)
+        self.runtime.write_weights(
+            step, _array(weight), None if bias is None else _array(bias), *momenta
+        )
         for p in (weight, bias):
             if p is not None:
                 p.shadow = _array(p).copy()
@@ -151,14 +183,18 @@ class CompiledModel(nn.Module):
     def push(self):
         """Take values written into parameters to the device. The passes do this by themselves.
 
-        Values written through a tensor that shares a parameter's memory (`p.data`, kept from earlier)
-        are not noticed by themselves; call this with `p.touched = True`, or use `load_state_dict`.
+        Values written through a tensor that shares a parameter's memory (`p.data`, kept from
+        earlier) are not noticed by themselves; call this with `p.touched = True`, or use
+        `load_state_dict`.
         """
         for slot in self._slots:
             step, weight, bias = slot
             touched = [p for p in (weight, bias) if p is not None and p.touched]
-            changed = [p for p in touched if not np.array_equal(
-                _array(p).view(np.uint32), p.shadow.view(np.uint32))]
+            changed = [
+                p
+                for p in touched
+                if not np.array_equal(_array(p).view(np.uint32), p.shadow.view(np.uint32))
+            ]
             if changed:
                 _, _, *momenta = self.runtime.read_weights(step, tuple(weight.shape))
                 self._upload(slot, momenta)
@@ -187,9 +223,12 @@ class CompiledModel(nn.Module):
         self.fetch()
         self.push()
         for slot in self._slots:
-            arrays = [None if p is None or momenta.get(p) is None else
-                      np.ascontiguousarray(momenta[p].detach().numpy(), np.float32)
-                      for p in slot[1:]]
+            arrays = [
+                None
+                if p is None or momenta.get(p) is None
+                else np.ascontiguousarray(momenta[p].detach().numpy(), np.float32)
+                for p in slot[1:]
+            ]
             if arrays[0] is None:
                 with _plain():
                     arrays[0] = np.zeros(tuple(slot[1].shape), np.float32)
@@ -225,11 +264,15 @@ class CompiledModel(nn.Module):
         if x.dtype != torch.float32:
             raise TypeError(f"input must be float32, not {x.dtype}")
         if x.dim() != len(wanted) + 1 or tuple(x.shape[1:]) != wanted or not len(x):
-            raise ValueError(f"input must have the shape [batch, {', '.join(map(str, wanted))}], "
-                             f"not {list(x.shape)}")
+            raise ValueError(
+                f"input must have the shape [batch, {', '.join(map(str, wanted))}], "
+                f"not {list(x.shape)}"
+            )
 
     def _shaped(self, output):
-        return torch.from_numpy(output.reshape(len(output), *self.runtime.network.output_shape).copy())
+        return torch.from_numpy(
+            output.reshape(len(output), *self.runtime.network.output_shape).copy()
+        )
 
     def _forward(self, x, train, input_gradient=False):
         plan = self.runtime.plan(len(x), train=train, input_gradient=input_gradient)
@@ -241,7 +284,8 @@ class CompiledModel(nn.Module):
         parameters = self._slot_parameters()
         with _plain():
             wanted = torch.is_grad_enabled() and (
-                x.requires_grad or any(p.requires_grad for p in parameters))
+                x.requires_grad or any(p.requires_grad for p in parameters)
+            )
         if not wanted:
             return self._shaped(self._forward(x, False))
         self.runtime.reserve_gradients()
@@ -250,7 +294,9 @@ class CompiledModel(nn.Module):
 
     def _flags(self, allowed):
         """Per step whether weight and bias are in the set `allowed`."""
-        flags = {id(step): (weight in allowed, bias in allowed) for step, weight, bias in self._slots}
+        flags = {
+            id(step): (weight in allowed, bias in allowed) for step, weight, bias in self._slots
+        }
         return tuple(flags.get(id(step), (False, False)) for step in self.runtime.steps)
 
     def _backward(self, x, gradient, output, needs):
@@ -258,14 +304,19 @@ class CompiledModel(nn.Module):
         parameters = self._slot_parameters()
         wanted = {p for p, need in zip(parameters, needs[1:], strict=True) if need}
         plan = self.runtime.plan(len(x), train=True, input_gradient=x.requires_grad)
-        self.runtime.backward(plan, gradient.numpy().reshape(output.shape), output, self._flags(wanted))
+        self.runtime.backward(
+            plan, gradient.numpy().reshape(output.shape), output, self._flags(wanted)
+        )
         found = {}
         for step, weight, bias in self._slots:
             if weight in wanted or bias in wanted:
                 with _plain():
                     values = self.runtime.read_gradient(step, tuple(weight.shape))
-                found |= {p: torch.from_numpy(v) for p, v in zip((weight, bias), values, strict=True)
-                          if p in wanted}
+                found |= {
+                    p: torch.from_numpy(v)
+                    for p, v in zip((weight, bias), values, strict=True)
+                    if p in wanted
+                }
         self._gradients = {p: g.clone() for p, g in found.items()}
         dx = None
         if needs[0]:
@@ -278,8 +329,8 @@ class CompiledModel(nn.Module):
         Parameters
         ----------
         hyper : dict
-            Per parameter (weight decay, momentum, learning rate); others, and those without a gradient,
-            stay as they are.
+            Per parameter (weight decay, momentum, learning rate); others, and those without a
+            gradient, stay as they are.
 
         Raises ValueError if weight and bias of one layer differ in their hyperparameters.
         """
@@ -297,11 +348,16 @@ class CompiledModel(nn.Module):
         """Make the gradients in device memory those of the parameters in `ready`."""
         for step, weight, bias in self._slots:
             some = [p for p in (weight, bias) if p in ready]
-            if all(p in self._gradients and torch.equal(p.grad, self._gradients[p]) for p in some):
+            if all(
+                p in self._gradients and torch.equal(p.grad, self._gradients[p]) for p in some
+            ):
                 continue
-            arrays = [np.zeros(tuple(p.shape), np.float32) if p is not None and p not in ready else
-                      p is not None and np.ascontiguousarray(p.grad.detach().numpy(), np.float32)
-                      for p in (weight, bias)]
+            arrays = [
+                np.zeros(tuple(p.shape), np.float32)
+                if p is not None and p not in ready
+                else p is not None and np.ascontiguousarray(p.grad.detach().numpy(), np.float32)
+                for p in (weight, bias)
+            ]
             self.runtime.write_gradient(step, arrays[0], None if bias is None else arrays[1])
             for p in some:
                 self._gradients[p] = p.grad.detach().clone()
@@ -312,10 +368,14 @@ class CompiledModel(nn.Module):
         for step, weight, bias in self._slots:
             values = {hyper[p] for p in (weight, bias) if p in ready}
             if len(values) > 1:
-                raise ValueError(f"{step.layer.name}: weight and bias are updated together and need the "
-                                 f"same lr, momentum and weight_decay")
+                raise ValueError(
+                    f"{step.layer.name}: weight and bias are updated together and need the "
+                    f"same lr, momentum and weight_decay"
+                )
             if values:
-                found[next(i for i, s in enumerate(self.runtime.steps) if s is step)] = values.pop()
+                found[next(i for i, s in enumerate(self.runtime.steps) if s is step)] = (
+                    values.pop()
+                )
         return found
 
     def train_step(self, x, y, loss=F.cross_entropy, *, optimizer):
@@ -343,10 +403,11 @@ class CompiledModel(nn.Module):
         with torch.enable_grad():
             leaf = self._shaped(output).requires_grad_()
             value = loss(leaf, y)
-            gradient, = torch.autograd.grad(value, leaf)
+            (gradient,) = torch.autograd.grad(value, leaf)
         if ready:
-            self.runtime.backward(plan, gradient.numpy().reshape(output.shape), output,
-                                  self._flags(ready), steps)
+            self.runtime.backward(
+                plan, gradient.numpy().reshape(output.shape), output, self._flags(ready), steps
+            )
             self._changed()
         optimizer._opt_called = True  # what a scheduler looks for
         return value.detach()
@@ -358,8 +419,8 @@ class CompiledModel(nn.Module):
         return self.runtime.profile.copy_counters()
 
     def train_macs(self):
-        """Multiply-accumulates of one image in a training step, as the network defines them: forward,
-        gradients of features (none for the first layer), gradients of weights."""
+        """Multiply-accumulates of one image in a training step, as the network defines them:
+        forward, gradients of features (none for the first layer), gradients of weights."""
         macs = [layer.macs for layer in self.runtime.network.layers]
         first = next((i for i, m in enumerate(macs) if m), 0)
         return 3 * sum(macs) - (macs[first] if macs else 0)
@@ -378,7 +439,8 @@ def compile(module, example_inputs, device):
     module : torch.nn.Module
         Its weights are copied; later changes of either are not seen by the other.
     example_inputs : tuple of one Tensor
-        float32, [batch, channels, rows, columns] or [batch, features]; the batch size does not matter.
+        float32, [batch, channels, rows, columns] or [batch, features]; the batch size does not
+        matter.
     device : Device
         From `gradgate.device`.
 
@@ -389,7 +451,9 @@ def compile(module, example_inputs, device):
         raise TypeError(f"module must be a torch.nn.Module, not {type(module).__name__}")
     if isinstance(device, Board | str) or not isinstance(device, Device):
         raise TypeError(f"device must be a Device from gradgate.device(), not {device!r}")
-    inputs = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+    inputs = (
+        (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+    )
     if len(inputs) != 1:
         raise TypeError(f"example_inputs must hold one tensor, not {len(inputs)}")
     network = trace(module, inputs[0])

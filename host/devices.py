@@ -16,15 +16,17 @@ def device(name, board="ulx3s-85f", **options):
     Parameters
     ----------
     name : str
-        "model": executes programs bit-exactly, without a clock. "rtl": simulates the gateware cycle by
-        cycle; the first use of a configuration compiles it.
+        "model": executes programs bit-exactly, without a clock. "rtl": simulates the gateware
+        cycle by cycle; the first use of a configuration compiles it.
     board : str, Board or Config
-        What the device is made of: the name of a board, a Board, or a bare Config (64 MiB of memory).
+        What the device is made of: the name of a board, a Board, or a bare Config (64 MiB of
+        memory).
     options :
         Passed to the backend, in place of what the board says: `memory_size`; for "rtl" also
         `timing` and `seed`.
 
-    Raises GradgateError for an unknown name, TypeError for an option that the backend does not have.
+    Raises GradgateError for an unknown name, TypeError for an option that the backend does not
+    have.
     """
     config, arguments, timing = _resolve(board)
     if name == "model":
@@ -32,6 +34,7 @@ def device(name, board="ulx3s-85f", **options):
     elif name == "rtl":
         from gradgate.sim.rtl import MemoryTiming
         from gradgate.sim.rtl import RTLDevice as backend
+
         if timing is not None:
             arguments["timing"] = MemoryTiming(**timing)
     else:
@@ -39,8 +42,10 @@ def device(name, board="ulx3s-85f", **options):
     known = set(inspect.signature(backend).parameters) - {"config"}
     unknown = sorted(set(options) - known)
     if unknown:
-        raise TypeError(f"device {name!r} has no option {', '.join(unknown)}; it has "
-                        f"{', '.join(sorted(known))}")
+        raise TypeError(
+            f"device {name!r} has no option {', '.join(unknown)}; it has "
+            f"{', '.join(sorted(known))}"
+        )
     return backend(config, **arguments | options)
 
 
@@ -52,5 +57,8 @@ def _resolve(what):
         return what, {"memory_size": 64 << 20}, None
     if not isinstance(what, Board):
         raise TypeError(f"board must be a name, a Board or a Config, not {what!r}")
-    return what.config, {"memory_size": what.memory_size}, {
-        "latency": what.memory_latency, "beat_cycles": what.beat_cycles}
+    return (
+        what.config,
+        {"memory_size": what.memory_size},
+        {"latency": what.memory_latency, "beat_cycles": what.beat_cycles},
+    )

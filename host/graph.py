@@ -34,7 +34,8 @@ class Layer:
     relu : bool
         A ReLU follows.
     pool : Layer or None
-        Non-overlapping, unpadded maximum pooling that follows, done while the results leave the array.
+        Non-overlapping, unpadded maximum pooling that follows, done while the results leave the
+        array.
     linear : bool
         The layer sees its input flattened.
     scale : float
@@ -211,7 +212,9 @@ class _Builder:
         if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
             raise _Refused(f"padding {padding} is more than half of the kernel {kernel}")
         size = self._window(kernel, stride, padding)
-        layer = Layer(name, "maxpool", self.shape, (self.shape[0], *size), kernel, stride, padding)
+        layer = Layer(
+            name, "maxpool", self.shape, (self.shape[0], *size), kernel, stride, padding
+        )
         before = self.layers[-1] if self.layers else None
         apart = padding == (0, 0) and all(s >= k for s, k in zip(stride, kernel, strict=True))
         if before is not None and before.op == "conv" and before.pool is None and apart:
@@ -269,7 +272,9 @@ class _Builder:
         if self.flat:
             return
         if start != 1 or end not in (-1, 3):
-            raise _Refused(f"flattens dimensions {start} to {end}, only 1 to the last is possible")
+            raise _Refused(
+                f"flattens dimensions {start} to {end}, only 1 to the last is possible"
+            )
         self.flat = True
 
     def dropout(self, p, training):
@@ -368,8 +373,8 @@ class _Tracer(fx.Tracer):
 def trace(module, example):
     """The chain of layers of `module` for inputs shaped like `example`.
 
-    Raises UnsupportedError, with one line per module that cannot be run and the reason; TypeError if
-    the example is not a float32 tensor with 2 or 4 dimensions.
+    Raises UnsupportedError, with one line per module that cannot be run and the reason; TypeError
+    if the example is not a float32 tensor with 2 or 4 dimensions.
     """
     if not isinstance(example, torch.Tensor):
         raise TypeError(f"example input must be a torch.Tensor, not {type(example).__name__}")
@@ -426,7 +431,9 @@ def trace(module, example):
                 raise _Refused(f"{node.op} is not supported")
         except _Refused as reason:
             refused.append(f"{name}: {reason}")
-            if not _guess(builder, modules.get(node.target) if node.op == "call_module" else None):
+            if not _guess(
+                builder, modules.get(node.target) if node.op == "call_module" else None
+            ):
                 refused.append("(what comes after it was not looked at)")
                 break
     users = {}
@@ -458,7 +465,9 @@ def _guess(builder, module):
     if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and not builder.flat:
         try:
             with torch.no_grad():
-                channels = module.in_channels if isinstance(module, nn.Conv2d) else builder.shape[0]
+                channels = (
+                    module.in_channels if isinstance(module, nn.Conv2d) else builder.shape[0]
+                )
                 twin = copy.deepcopy(module).to("meta")
                 out = twin(torch.empty(1, channels, *builder.shape[1:], device="meta"))
             builder.shape = tuple(out.shape[1:])

@@ -34,7 +34,8 @@ class Arena:
         return self.place_all([(name, size)])[0]
 
     def place_all(self, wanted):
-        """Addresses of all (name, bytes) of `wanted`; the message of the exception lists all of them."""
+        """Addresses of all (name, bytes) of `wanted`; the message of the exception lists all of
+        them."""
         addresses, end = [], self.end
         for _, size in wanted:
             addresses.append(end)

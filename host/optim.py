@@ -10,11 +10,12 @@ __all__ = ["SGD"]
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent on the device: torch.optim.SGD with dampening 0, without Nesterov.
+    """Stochastic gradient descent on the device: torch.optim.SGD with dampening 0, without
+    Nesterov.
 
     Gradients are taken from `.grad` of the parameters, so they may be clipped or accumulated
-    before `step`. Learning rate schedulers and parameter groups work; weight and bias of one layer must
-    have the same hyperparameters.
+    before `step`. Learning rate schedulers and parameter groups work; weight and bias of one layer
+    must have the same hyperparameters.
 
     Parameters
     ----------
@@ -45,7 +46,8 @@ class SGD(Optimizer):
     def hyperparameters(self, model):
         """{parameter: (weight decay, momentum, learning rate)} of all groups.
 
-        Raises ValueError if the optimizer is not of `model`, TypeError or ValueError for bad values.
+        Raises ValueError if the optimizer is not of `model`, TypeError or ValueError for bad
+        values.
         """
         if model is not self.model:
             raise ValueError("the optimizer has parameters of another model")

@@ -133,7 +133,8 @@ class Tensors:
         return found
 
     def _backward(self):
-        """Gradients of outputs, of maps before a fused pooling, and of the input, in two regions."""
+        """Gradients of outputs, of maps before a fused pooling, and of the input, in two
+        regions."""
         side = 0
         for i in range(len(self.steps) - 1, -1, -1):
             layer = self.steps[i].layer
@@ -157,7 +158,9 @@ class Tensors:
             self.dx = (
                 self.gradients[0]
                 if first.op == "relu"
-                else self._map("input gradient", first.source, fmt="fp32", region="input gradient")
+                else self._map(
+                    "input gradient", first.source, fmt="fp32", region="input gradient"
+                )
             )
 
     def source(self, i):
@@ -309,7 +312,8 @@ def backward_program(t, train, fused):
 
 
 def update_program(steps, config, train):
-    """The Program that updates weights by the gradients in memory; patch keys: number of the step."""
+    """The Program that updates weights by the gradients in memory; patch keys: number of the
+    step."""
     lw = Lowering(config)
     for i, (step, flags) in enumerate(zip(steps, train, strict=True)):
         if any(flags):

@@ -54,10 +54,10 @@ class Hazard:
 class Program:
     """A list of instructions in which every wait has its signal.
 
-    `emit` is told which `Hazard` objects an instruction reads and writes; it finds the instructions of
-    other units that must have completed before, and pairs tokens. Between two units the k-th wait
-    meets the k-th signal, because an instruction waits only for something later than all that its
-    unit has waited for already.
+    `emit` is told which `Hazard` objects an instruction reads and writes; it finds the
+    instructions of other units that must have completed before, and pairs tokens. Between two
+    units the k-th wait meets the k-th signal, because an instruction waits only for something
+    later than all that its unit has waited for already.
     """
 
     def __init__(self):

@@ -54,7 +54,9 @@ class Runtime:
         self.generation = 0  # counts what overwrites activations
         arena = Arena(0, device.memory_size, device.memory_size)
         for weights in self.weights:
-            weights.master = arena.place(f"{weights.name} weights and momentum", weights.master_size)
+            weights.master = arena.place(
+                f"{weights.name} weights and momentum", weights.master_size
+            )
             weights.copy = arena.place(f"{weights.name} weights, operand copy", weights.copy_size)
         self._base, self._taken, self._limit = arena.end, arena.taken, device.memory_size
         self._gradients = False
@@ -74,8 +76,9 @@ class Runtime:
         total = sum(-(-w.gradient_size // 64) * 64 for w in self.weights)
         wanted = [(f"{w.name} gradient", w.gradient_size) for w in self.weights]
         start = (self.device.memory_size - total) // 64 * 64
-        arena = Arena(max(start, self._base), self.device.memory_size, self.device.memory_size,
-                      self._taken)
+        arena = Arena(
+            max(start, self._base), self.device.memory_size, self.device.memory_size, self._taken
+        )
         for w, address in zip(self.weights, arena.place_all(wanted), strict=True):
             w.gradient = address
         self._taken, self._limit, self._gradients = arena.taken, start, True
@@ -88,7 +91,9 @@ class Runtime:
         key = images, train, input_gradient
         plan = self._plans.get(key)
         if plan is None:
-            tensors = Tensors(self.network, self.steps, self.config, images, train, input_gradient)
+            tensors = Tensors(
+                self.network, self.steps, self.config, images, train, input_gradient
+            )
             arena = Arena(self._base, self._limit, self.device.memory_size, self._taken)
             tensors.place(arena)
             plan = self._plans[key] = _Plan(tensors, arena)
@@ -123,13 +128,16 @@ class Runtime:
             self.generation += 1
 
     def forward(self, plan, x):
-        """Output array [image, channel, row, column] of `x`, a float array with the input's shape."""
+        """Output array [image, channel, row, column] of `x`, a float array with the input's
+        shape."""
         t = plan.tensors
         data = t.x.pack(np.asarray(x).reshape(t.images, *self.network.source))
         self._use(plan)
         self.generation += 1
         self.device.write(t.x.address, data)
-        self._run(plan, "forward" if t.train else "inference", "forward", lambda: forward_program(t))
+        self._run(
+            plan, "forward" if t.train else "inference", "forward", lambda: forward_program(t)
+        )
         out = t.outputs[-1]
         return out.unpack(self.device.read(out.address, out.size))
 
@@ -143,8 +151,8 @@ class Runtime:
         train : list of (bool, bool)
             Per step whether the weight, the bias is trained.
         hyper : dict or None
-            Per trained step (weight decay, momentum, learning rate): update at once. None: store the
-            gradients.
+            Per trained step (weight decay, momentum, learning rate): update at once. None: store
+            the gradients.
         """
         t = plan.tensors
         if self.steps[-1].layer.relu:
@@ -154,8 +162,12 @@ class Runtime:
         self.device.write(target.address, data)
         train = tuple(train)
         fused = hyper is not None
-        run = (plan, "backward", ("backward", train, fused),
-               lambda: backward_program(t, train, fused))
+        run = (
+            plan,
+            "backward",
+            ("backward", train, fused),
+            lambda: backward_program(t, train, fused),
+        )
         if fused:
             self._updating(hyper, lambda: self._run(*run, hyper))
         else:
@@ -170,14 +182,23 @@ class Runtime:
         """Update weights by the gradients in memory; parameters as for `backward`."""
         plan = self._resident
         train = tuple(train)
-        self._updating(hyper, lambda: self._run(
-            plan, "update", ("update", train),
-            lambda: update_program(self.steps, self.config, train), hyper))
+        self._updating(
+            hyper,
+            lambda: self._run(
+                plan,
+                "update",
+                ("update", train),
+                lambda: update_program(self.steps, self.config, train),
+                hyper,
+            ),
+        )
 
     def _updating(self, hyper, run):
         """Do `run`, which changes weights; if it fails they are put back as they were."""
-        before = [(w, self.device.read(w.master, w.master_size), self.device.read(w.copy, w.copy_size))
-                  for w in self.weights]
+        before = [
+            (w, self.device.read(w.master, w.master_size), self.device.read(w.copy, w.copy_size))
+            for w in self.weights
+        ]
         for i, (_, momentum, _) in hyper.items():
             if momentum and self._momentum.get(i) == 0:
                 self._forget_momentum(self.steps[i].weights)

@@ -89,7 +89,8 @@ class FeatureMap:
         return self if self.view_of is None else self.view_of
 
     def flattened(self):
-        """The same memory as a dense map whose channels are everything one image has, padding too."""
+        """The same memory as a dense map whose channels are everything one image has, padding
+        too."""
         return replace(
             self,
             channels=self.blocks * self.block * self.rows * self.cols,

@@ -16,8 +16,9 @@ LOOP_OVERHEAD = (
 class Window:
     """A sliding window: what a convolution or pooling is, geometrically. Pairs are (rows, columns).
 
-    `size` is the input map, `out` the output map; `packed` is the number of pixels that share a word of
-    the tile buffer in forward (thin input), else 0; `pool` is (kernel, stride) of a pooling that follows.
+    `size` is the input map, `out` the output map; `packed` is the number of pixels that share a
+    word of the tile buffer in forward (thin input), else 0; `pool` is (kernel, stride) of a
+    pooling that follows.
     """
 
     images: int
@@ -76,8 +77,8 @@ class Chunk:
 class Tile:
     """A tiling: size of a tile in images, rows, columns; the chunks; which loop is outside.
 
-    `pixels_outer`: pixel tiles outside, blocks of channels inside. `a_words`, `b_words`: largest tile.
-    `sets`: blocks of channels that share one pass over the pixels (dW only).
+    `pixels_outer`: pixel tiles outside, blocks of channels inside. `a_words`, `b_words`: largest
+    tile. `sets`: blocks of channels that share one pass over the pixels (dW only).
     """
 
     images: int
@@ -160,7 +161,8 @@ def _sweep(moving, config):
 
 @cache
 def forward_tiling(w, config):
-    """Tile of a forward pass of Window `w`: rows and columns count outputs of the pooling, if any."""
+    """Tile of a forward pass of Window `w`: rows and columns count outputs of the pooling, if
+    any."""
     tm, tn, elems = config.tm, config.tn, config.beat_elems
     lanes = tm if w.ident else tn
     out = (
@@ -207,7 +209,9 @@ def forward_tiling(w, config):
                     for ch in chunks
                 )
                 compute = (
-                    count * blocks * (sweeps * _sweep(moving, config) + len(chunks) * LOOP_OVERHEAD)
+                    count
+                    * blocks
+                    * (sweeps * _sweep(moving, config) + len(chunks) * LOOP_OVERHEAD)
                 )
                 cb = 4 if w.packed else lanes
                 tile_beats = words(i, r, c) * len(chunks) * (w.packed or 1) * cb // elems
@@ -344,7 +348,9 @@ def gradient_tiling(w, config):
                     if groups_a > config.a_depth // np:
                         continue
                 per_chunk = max(channels * kr * kc + 1, tn, 16)
-                compute = count * blocks * len(chunks) * (-(-np // tn) * per_chunk + LOOP_OVERHEAD)
+                compute = (
+                    count * blocks * len(chunks) * (-(-np // tn) * per_chunk + LOOP_OVERHEAD)
+                )
                 passes = len(chunks) * -(-blocks // sets)
                 width = cb if groups == 1 and channels <= cb else tn
                 loads_b = passes * count * words(i, r, c) * width // elems

@@ -17,8 +17,8 @@ def weight_gradient(lw, w, x, dy, weights, *, train=(True, True), key=None):
     train : (bool, bool)
         Whether the weight, the bias is wanted; entries of the other are left as they are.
     key : hashable or None
-        With a key, SGD is done while the gradient leaves the accumulators, with hyperparameters patched
-        under that key, and no gradient is stored.
+        With a key, SGD is done while the gradient leaves the accumulators, with hyperparameters
+        patched under that key, and no gradient is stored.
     """
     config = lw.config
     tm, tn = config.tm, config.tn
@@ -124,7 +124,8 @@ def _multiply(lw, w, x, dy, chunk, index, place, blocks, per, base, stride, acc,
 
 
 def _drain(lw, w, block, source, acc, chunk, key):
-    """Entries of a chunk, or the bias if `chunk` is None, from accumulators to gradient or update."""
+    """Entries of a chunk, or the bias if `chunk` is None, from accumulators to gradient or
+    update."""
     config = lw.config
     size = config.tm * 4
     if chunk is None:
