@@ -60,7 +60,13 @@ class Run:
         self.epoch = 0
         self.losses = []
         self.accuracies = []
-        self.counters = gradgate.Counters()
+        self.earlier = gradgate.Counters()  # of the runs that this one resumes
+
+    @property
+    def counters(self):
+        """What the device counted in all training steps; testing is not among them."""
+        return sum((counters for name, counters in self.model.profile().items() if name != "inference"),
+                   self.earlier)
 
     def options(self):
         """What must be the same when a run is resumed."""
@@ -91,7 +97,7 @@ class Run:
         self.schedule.load_state_dict(state["schedule"])
         self.order.set_state(state["order"])
         self.epoch, self.losses, self.accuracies = (state[k] for k in ("epoch", "losses", "accuracies"))
-        self.counters = gradgate.Counters(**state["counters"])
+        self.earlier = gradgate.Counters(**state["counters"])
 
     def train_epoch(self, advance):
         """One pass over the training images; calls `advance(loss)` after every step."""
@@ -141,9 +147,7 @@ def run(args, console):
                                      accuracy="-", completed=len(training.losses))
             while training.epoch < args.epochs:
                 progress.update(task, description=f"epoch {training.epoch + 1}/{args.epochs}")
-                before = training.model.profile().total
                 training.train_epoch(lambda loss: progress.update(task, advance=1, loss=loss))
-                training.counters += training.model.profile().total - before
                 accuracy = training.test_accuracy()
                 training.accuracies.append((len(training.losses), accuracy))
                 progress.update(task, accuracy=f"{accuracy:.2%}")
