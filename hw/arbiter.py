@@ -94,7 +94,7 @@ class ReadArbiter(wiring.Component):
                     with m.If(take):
                         m.d.sync += cmd.payload.eq(chosen.payload)
 
-        # beats: to the owner, until its burst is complete
+        # beats: to the owner, known before memory sees the command, until its burst is complete
         passed = Signal(9)
         with m.Switch(owner.index):
             for index in range(count):
@@ -102,8 +102,8 @@ class ReadArbiter(wiring.Component):
                 m.d.comb += port.payload.eq(beat.payload)
                 with m.Case(index):
                     m.d.comb += [
-                        port.valid.eq(beat.valid & owners.r_rdy),
-                        beat.ready.eq(port.ready & owners.r_rdy),
+                        port.valid.eq(beat.valid),
+                        beat.ready.eq(port.ready),
                     ]
         with m.If(beat.valid & beat.ready):
             m.d.sync += passed.eq(passed + 1)

@@ -46,8 +46,8 @@ class Bursts(wiring.Component):
     No burst crosses a multiple of max_burst beats, hence none crosses 4 KiB. A run whose beats
     follow those of the run before it shares its burst.
 
-    First burst 3 cycles after `start`; then one run, or one burst of a long run, per cycle. The
-    next descriptor may follow without a gap. No multipliers, no RAM.
+    First burst 3 cycles after `start`; then one run, or one burst of a long run, per cycle, and two
+    more cycles per descriptor. No multipliers, no RAM.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Bursts(wiring.Component):
 
         new = self.start.payload
         sizes = (new.n1, new.n2, new.n3)
-        m.d.comb += self.start.ready.eq(~run_valid | (do_run & last_run))
+        m.d.comb += self.start.ready.eq(~run_valid)
         with m.If(self.start.valid & self.start.ready):
             m.d.sync += loops.eq(new)
             m.d.sync += [address.eq(new.base) for address in (run_addr, base2, base3)]
@@ -166,7 +166,7 @@ class Bursts(wiring.Component):
             m.d.sync += burst_valid.eq(0)
         with m.If(do_piece):
             m.d.sync += burst_valid.eq(1)
-            m.d.sync += [burst_end.eq(piece_end), burst_last.eq(piece_of_last & final)]
+            m.d.sync += [burst_end.eq(piece_end), burst_last.eq(piece_of_last)]
             with m.If(~joins):
                 m.d.sync += [burst_block.eq(piece_block), burst_low.eq(piece_low)]
 
@@ -216,11 +216,11 @@ class ReadDMA(wiring.Component):
         wiring.connect(m, wiring.flipped(self.port.data), fifo.w_stream)
         wiring.connect(m, fifo.r_stream, wiring.flipped(self.o))
 
-        # a command takes the room for all its beats
+        # a command takes the room for all its beats; asking for that of the longest is one gate
         free = Signal(range(depth + 1), init=depth)
         taken = Signal(range(self._config.max_burst + 1))
         cmd = self.port.cmd
-        m.d.comb += bursts.o.ready.eq((~cmd.valid | cmd.ready) & (free >= bursts.o.payload.len))
+        m.d.comb += bursts.o.ready.eq((~cmd.valid | cmd.ready) & (free >= self._config.max_burst))
         with m.If(cmd.ready):
             m.d.sync += cmd.valid.eq(0)
         with m.If(bursts.o.valid & bursts.o.ready):

@@ -12,13 +12,14 @@ class Memory:
 
     `latency` is the least number of cycles from a command to its first beat, or from the last beat
     to the acknowledgement; with probability `stall` a handshake is refused for a cycle. `reads` and
-    `writes` collect the bursts as (address, length).
+    `writes` collect the bursts as (address, length); `in_flight` is the largest number of writes
+    that were not acknowledged.
     """
 
     def __init__(self, config, rng, size=1 << 16, latency=1, stall=0.0):
         self.config, self.rng, self.latency, self.stall = config, rng, latency, stall
         self.data = bytearray(rng.randbytes(size))
-        self.reads, self.writes = [], []
+        self.reads, self.writes, self.in_flight = [], [], 0
 
     def beat(self, address):
         size = self.config.beat_bytes
@@ -34,8 +35,11 @@ class Memory:
         assert address // 4096 == (address + length * size - 1) // 4096, "burst crosses 4 KiB"
         assert address + length * size <= len(self.data)
 
-    async def serve_reads(self, ctx, port):
-        """Answer `port`, a ReadPort as its initiator shows it."""
+    async def serve_reads(self, ctx, port, room=False):
+        """Answer `port`, a ReadPort as its initiator shows it.
+
+        With `room`, no beat may have to wait.
+        """
         beats, now = deque(), 0
         cmd, data = port.cmd, port.data
         while True:
@@ -43,9 +47,10 @@ class Memory:
             if not ctx.get(data.valid) and beats and beats[0][0] <= now and self.go():
                 ctx.set(data.valid, 1)
                 ctx.set(data.payload, beats[0][1])
-            _, _, do_cmd, command, do_beat = await ctx.tick().sample(
-                cmd.valid & cmd.ready, cmd.payload, data.valid & data.ready)
+            _, _, do_cmd, command, offered, do_beat = await ctx.tick().sample(
+                cmd.valid & cmd.ready, cmd.payload, data.valid, data.valid & data.ready)
             now += 1
+            assert do_beat or not (room and offered)
             if do_beat:
                 beats.popleft()
                 ctx.set(data.valid, 0)
@@ -59,7 +64,7 @@ class Memory:
     async def serve_writes(self, ctx, port):
         """Answer `port`, a WritePort as its initiator shows it."""
         size = self.config.beat_bytes
-        places, acks, now = deque(), deque(), 0
+        places, acks, acked, now = deque(), deque(), 0, 0
         cmd, data = port.cmd, port.data
         while True:
             ctx.set(cmd.ready, self.go())
@@ -68,6 +73,7 @@ class Memory:
             ctx.set(port.ack, ack)
             if ack:
                 acks.popleft()
+                acked += 1
             _, _, do_cmd, command, do_beat, beat = await ctx.tick().sample(
                 cmd.valid & cmd.ready, cmd.payload, data.valid & data.ready, data.payload)
             now += 1
@@ -79,6 +85,7 @@ class Memory:
             if do_cmd:
                 self.check(command.addr, command.len)
                 self.writes.append((command.addr, command.len))
+                self.in_flight = max(self.in_flight, len(self.writes) - acked)
                 places.extend((command.addr + i * size, i == command.len - 1)
                               for i in range(command.len))
 
@@ -105,6 +112,15 @@ async def collect(ctx, stream, items, rng, stall=0.0, stamps=None):
             if stamps is not None:
                 stamps.append(now)
         now += 1
+
+
+async def stands(ctx, valid, ready, payload):
+    """What is offered, a list of signals, must stand until it is taken."""
+    before = None
+    while True:
+        _, _, offered, taken, *now = await ctx.tick().sample(valid, ready, *payload)
+        assert before is None or (offered and now == before)
+        before = now if offered and not taken else None
 
 
 async def watch(ctx, done, limit):

@@ -10,7 +10,7 @@ from amaranth.sim import Simulator
 from gradgate.hw.axi import AXIMaster
 from gradgate.hw.config import Config
 
-from tests.hw.memory import collect, feed, watch
+from tests.hw.memory import collect, feed, stands, watch
 
 SIZE = 1 << 14
 CONFIGS = {32: Config(beat_bits=32, max_burst=16), 64: Config(max_burst=256),
@@ -21,12 +21,12 @@ class Slave:
     """An AXI4 memory.
 
     `mode` says when it takes write addresses: at "any" time, only when a beat is offered or taken
-    ("late"), or only when it has all beats of the burst ("last"). Beats read and bursts written at an address
-    in `bad` are answered with an error.
+    ("late"), or only when it has all beats of the burst ("last"). Beats read and bursts written at
+    an address in `bad` are answered with an error. No beat is taken before cycle `first_beat`.
     """
 
-    def __init__(self, dut, config, rng, latency=1, stall=0.0, mode="any", bad=()):
-        self.dut, self.config, self.rng = dut, config, rng
+    def __init__(self, dut, config, rng, latency=1, stall=0.0, mode="any", bad=(), first_beat=0):
+        self.dut, self.config, self.rng, self.first_beat = dut, config, rng, first_beat
         self.latency, self.stall, self.mode, self.bad = latency, stall, mode, bad
         self.data = bytearray(rng.randbytes(SIZE))
         self.errors = 0
@@ -71,7 +71,7 @@ class Slave:
             ready = self.go() and {"any": True, "late": len(beats) > 0 or ctx.get(dut.wvalid),
                                    "last": any(last for _, last in beats)}[self.mode]
             ctx.set(dut.awready, ready)
-            ctx.set(dut.wready, self.go())
+            ctx.set(dut.wready, now >= self.first_beat and self.go())
             if not ctx.get(dut.bvalid) and answers and answers[0][0] <= now and self.go():
                 ctx.set(dut.bresp, self.rng.choice([2, 3]) if answers[0][1] else 0)
                 ctx.set(dut.bvalid, 1)
@@ -97,16 +97,6 @@ class Slave:
                     self.data[place:place + self.config.beat_bytes] = beat.to_bytes(
                         self.config.beat_bytes, "little")
                 answers.append((now + self.latency, places[0] in self.bad))
-
-
-async def stands(ctx, valid, ready, payload):
-    """What is offered must stand until it is taken."""
-    before = None
-    while True:
-        _, _, offered, taken, *now = await ctx.tick().sample(valid, ready, *payload)
-        if before is not None:
-            assert offered and now == before
-        before = now if offered and not taken else None
 
 
 def random_bursts(config, rng, number, low, high):
@@ -212,6 +202,11 @@ def test_single_beats_at_full_rate():
     _, stamps, acks, _ = run(config, reads, writes, 0)
     assert stamps[-1] - stamps[0] == 49
     assert acks[-1] - acks[0] == 49
+
+
+def test_addresses_far_ahead_of_beats():
+    bursts = [(SIZE // 2 + 64 * i, 1 + i % 3) for i in range(40)]
+    run(CONFIGS[32], [], bursts, 0, first_beat=150)
 
 
 def test_errors_are_reported_and_do_not_hang():

@@ -9,7 +9,7 @@ from amaranth.sim import Simulator
 from gradgate.hw.config import Config
 from gradgate.hw.dma import Bursts, ReadDMA, WriteDMA
 
-from tests.hw.memory import Memory, collect, feed, watch
+from tests.hw.memory import Memory, collect, feed, stands, watch
 
 WIDTHS = {32: dict(tm=4, fmt="bf16"), 64: dict(tm=4, fmt="bf16"), 128: dict(tm=4, fmt="fp32")}
 
@@ -57,7 +57,10 @@ def read(config, descriptors, seed=0, latency=1, stall=0.0, limit=20000):
         await watch(ctx, lambda: len(beats) >= count, limit)
         await ctx.tick().repeat(20)
 
-    sim.add_testbench(partial(memory.serve_reads, port=dut.port), background=True)
+    sim.add_testbench(partial(memory.serve_reads, port=dut.port, room=True), background=True)
+    cmd = dut.port.cmd
+    sim.add_testbench(partial(stands, valid=cmd.valid, ready=cmd.ready, payload=[cmd.payload]),
+                      background=True)
     sim.add_testbench(partial(collect, stream=dut.o, items=beats, rng=rng, stall=stall,
                               stamps=stamps), background=True)
     sim.add_testbench(partial(feed, stream=dut.start, items=descriptors, rng=rng, stall=stall))
@@ -152,8 +155,33 @@ def test_touching_runs_share_bursts():
     assert memory.reads == [(80, 1), (72, 1), (64, 1), (88, 1)]
 
 
-def test_read_prefetches_with_credit():
-    """A consumer that takes nothing: exactly the room there is has been asked for."""
+def test_bursts_stand_until_taken():
+    """Descriptors that touch, and a slow taker: a burst on offer grows no more."""
+    config = config_of(64, max_burst=8)
+    rng = random.Random(0)
+    dut = Bursts(config)
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    bursts = []
+
+    async def wait(ctx):
+        await watch(ctx, lambda: len(bursts) >= 20, 1000)
+        await ctx.tick().repeat(20)
+        assert [(b.addr, b.len) for b in bursts] == [(16 * i, 2) for i in range(20)]
+        assert not ctx.get(dut.busy)
+
+    descriptors = [descriptor(16 * i, 2) for i in range(20)]
+    sim.add_testbench(partial(stands, valid=dut.o.valid, ready=dut.o.ready,
+                              payload=[dut.o.payload]), background=True)
+    sim.add_testbench(partial(feed, stream=dut.start, items=descriptors, rng=rng))
+    sim.add_testbench(partial(collect, stream=dut.o, items=bursts, rng=rng, stall=0.8),
+                      background=True)
+    sim.add_testbench(wait)
+    sim.run()
+
+
+def test_read_asks_only_for_what_it_has_room_for():
+    """A consumer that takes nothing: as many bursts as fit with one of full length to spare."""
     config = config_of(64, max_burst=32)
     rng = random.Random(0)
     memory = Memory(config, rng)
@@ -162,13 +190,27 @@ def test_read_prefetches_with_credit():
     sim.add_clock(1e-6)
 
     async def start(ctx):
-        await feed(ctx, dut.start, [descriptor(0, 500)], rng)
+        await feed(ctx, dut.start, [descriptor(4096 - 24, 500)], rng)
         await ctx.tick().repeat(200)
-        assert memory.reads == [(0, 32), (256, 32)]
+        assert memory.reads == [(4096 - 24, 3), (4096, 32)]
+        for _ in range(3):
+            ctx.set(dut.o.ready, 1)
+            await ctx.tick()
+        ctx.set(dut.o.ready, 0)
+        await ctx.tick().repeat(20)
+        assert memory.reads == [(4096 - 24, 3), (4096, 32), (4096 + 256, 32)]
 
-    sim.add_testbench(partial(memory.serve_reads, port=dut.port), background=True)
+    sim.add_testbench(partial(memory.serve_reads, port=dut.port, room=True), background=True)
     sim.add_testbench(start)
     sim.run()
+
+
+def test_write_limits_bursts_in_flight():
+    config = config_of(64)
+    memory, expected, cycles = write(config, [descriptor(0, 1, n1=100, s1=72)], latency=300)
+    assert memory.data == expected
+    assert memory.in_flight == WriteDMA.OUTSTANDING
+    assert cycles > 2 * 300
 
 
 @pytest.mark.parametrize("latency", [1, 20])
