@@ -92,8 +92,8 @@ class ModelDevice(Device):
 
     def _span(self, address, size):
         if not 0 <= address <= address + size <= self.memory_size:
-            raise BusError(f"{size} bytes at {address:#x} are outside the memory of "
-                           f"{self.memory_size} bytes")
+            raise ValueError(f"{size} bytes at {address:#x} are outside of the memory of "
+                             f"{self.memory_size} bytes")
         return self._memory[address:address + size]
 
     def run(self, address, *, timeout=1_000_000):
@@ -103,8 +103,7 @@ class ModelDevice(Device):
         """
         if not self._handle:
             raise ValueError("the device is closed")
-        if not 0 <= address < 1 << 32:
-            raise BusError(f"the program address {address:#x} is outside the memory")
+        self._span(address, isa.BYTES)
         report = _Report()
         self._library.model_run(self._handle, address, ctypes.byref(report))
         self._raise(address, report)

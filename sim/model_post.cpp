@@ -60,6 +60,7 @@ struct Drain {
 
   void validate(uint64_t vectors) const {
     if (x.opd_add + x.mask + x.sgd > 1) fail(PROGRAM, "more than one of opd_add, mask, sgd");
+    if (x.sgd && (x.scale || x.bias || x.relu)) fail(PROGRAM, "sgd with another step");
     if (x.tag_out && !x.pool) fail(PROGRAM, "tag_out without pool");
     if (x.pool && x.src_mem) fail(PROGRAM, "pool of a memory source");
     if (x.src_odd && !(x.src_mem && source_bytes() == state.memory.beat_bytes))
