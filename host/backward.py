@@ -40,9 +40,9 @@ def backward(lw, w, dy, dx, *, weights=None, scale=None, tags=None, mask=None):
         _drain(lw, dx, place, block, base, acc, scale, mask)
 
 
-def _phases(w, axis, first, count, origin):
-    """Per phase of the stride: (phase, steps, offset of the first in the tile, its row in dY's
-    tile)."""
+def _phases(w, axis, first, count):
+    """Per phase of the stride: (phase, steps, offset of the first in the tile, row of dY that its
+    tap 0 meets)."""
     stride, padding = w.stride[axis], w.padding[axis]
     for phase in range(min(stride, count)):
         at = first + phase
@@ -50,8 +50,15 @@ def _phases(w, axis, first, count, origin):
             (at + padding) % stride,
             -(-(count - phase) // stride),
             phase,
-            (at + padding) // stride - origin,
+            (at + padding) // stride,
         )
+
+
+def _reached(w, axis, first, count, tap, taps):
+    """(first, count) of the rows of dY that some taps of any phase meet."""
+    stride, first = w.stride[axis], first + w.padding[axis]
+    low = first // stride - (tap + taps - 1) // stride
+    return low, (first + count - 1) // stride - tap // stride - low + 1
 
 
 def _taps(phase, stride, first, count):
@@ -65,26 +72,21 @@ def _multiply(lw, w, tile, dy, weights, tags, place, block, base, acc):
     config = lw.config
     tm, tn = config.tm, config.tn
     images, (r0, nr), (c0, nc) = place
-    (k1, k0), (s1, s0) = w.kernel, w.stride
-    # rows of dY that any tap of any phase reaches
-    first_r = (r0 + w.padding[0]) // s1 - (k1 - 1) // s1
-    first_c = (c0 + w.padding[1]) // s0 - (k0 - 1) // s0
-    span_r = (r0 + nr - 1 + w.padding[0]) // s1 - first_r + 1
-    span_c = (c0 + nc - 1 + w.padding[1]) // s0 - first_c + 1
-    image = span_r * span_c
+    k0, (s1, s0) = w.kernel[1], w.stride
     begun = set()
-    phases = [
-        (p, q) for p in _phases(w, 0, r0, nr, first_r) for q in _phases(w, 1, c0, nc, first_c)
-    ]
+    phases = [(p, q) for p in _phases(w, 0, r0, nr) for q in _phases(w, 1, c0, nc)]
     for index, chunk in enumerate(tile.chunks):
         channels = (block * tm, tm) if w.ident else (chunk.c0, chunk.channels)
 
-        def load(unit, x, channels=channels):
-            return lambda slot: load_map(
-                lw, unit, slot, x, images, channels, (first_r, span_r), (first_c, span_c)
-            )
+        rows_y = _reached(w, 0, r0, nr, chunk.kr0, chunk.rows)
+        cols_y = _reached(w, 1, c0, nc, chunk.kc0, chunk.cols)
+        span_c = cols_y[1]
+        image = rows_y[1] * span_c
 
-        key = (place, channels)
+        def load(unit, x, channels=channels, rows_y=rows_y, cols_y=cols_y):
+            return lambda slot: load_map(lw, unit, slot, x, images, channels, rows_y, cols_y)
+
+        key = (place, channels, rows_y, cols_y)
         slots = [lw.b.tile(key, load(Unit.LOAD_B, dy))]
         fields = {"bbase": slots[0].base, "rows": min(tm, w.n - block * tm)}
         pixels = chunk.rows * chunk.cols
@@ -105,7 +107,7 @@ def _multiply(lw, w, tile, dy, weights, tags, place, block, base, acc):
             v0, t0 = _taps(fc, s0, chunk.kc0, chunk.cols)
             if not (t1 and t0):
                 continue
-            start = (at_r - u0) * span_c + at_c - v0
+            start = (at_r - u0 - rows_y[0]) * span_c + at_c - v0 - cols_y[0]
             sweep = fields | {
                 "first": int((fr, fc) not in begun),
                 "t1": t1,

@@ -176,7 +176,7 @@ class Runtime:
     def input_gradient(self, plan):
         """Gradient of the input after `backward`, [image, channel, row, column]."""
         dx = plan.tensors.dx
-        return dx.unpack(self.device.read(dx.address, dx.size))
+        return dx.unpack(self.device.read(dx.address, dx.size)).copy()
 
     def update(self, train, hyper):
         """Update weights by the gradients in memory; parameters as for `backward`."""

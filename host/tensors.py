@@ -214,14 +214,14 @@ class Weights:
         """Inverse of `_gather`: (weight of `shape`, bias [m])."""
         tm = self.config.tm
         full = full.transpose(0, 2, 1).reshape(self.blocks * tm, self.entries)[: self.m]
-        weight, bias = full[:, :-1], np.ascontiguousarray(full[:, -1])
+        weight, bias = full[:, :-1], full[:, -1].copy()
         if self.flattened is not None:
             channels, rows, cols = self.flattened
             weight = weight.reshape(self.m, -1, rows, cols, tm).transpose(0, 1, 4, 2, 3)
             weight = weight.reshape(self.m, -1, rows, cols)[:, :channels]
         else:
             weight = weight[:, : int(np.prod(shape[1:]))]
-        return np.ascontiguousarray(weight).reshape(shape), bias
+        return np.array(weight, order="C").reshape(shape), bias
 
     def pack_copy(self, weight, bias):
         """Bytes of the compute copy."""

@@ -44,14 +44,14 @@ class Window:
         kernel, stride = self.pool
         return (count - 1) * stride[axis] + kernel[axis]
 
-    def reach(self, axis, count):
-        """Most output rows (columns) that `count` neighbouring input ones took part in."""
-        stride = self.stride[axis]
-        return (
-            (count - 2) // stride + 1 + -(-self.kernel[axis] // stride)
-            if count > 1
-            else -(-self.kernel[axis] // stride)
+    def reach(self, axis, count, taps):
+        """Most output rows (columns) that `count` neighbouring input ones take part in, through
+        any of the chunks of `taps` taps."""
+        stride, kernel = self.stride[axis], self.kernel[axis]
+        through = max(
+            (min(t + taps, kernel) - 1) // stride - t // stride for t in range(0, kernel, taps)
         )
+        return (count + stride - 2) // stride + through + 1
 
 
 @dataclass(frozen=True)
@@ -254,8 +254,8 @@ def backward_tiling(w, config, tags=False):
             if a_words > config.a_depth // double:
                 continue
 
-            def words(i, r, c, groups=groups):
-                return groups * i * w.reach(0, r) * w.reach(1, c)
+            def words(i, r, c, groups=groups, kr=kr, kc=kc):
+                return groups * i * w.reach(0, r, kr) * w.reach(1, c, kc)
 
             def fits(i, r, c, words=words, double=double):
                 b = words(i, r, c)
