@@ -1,8 +1,9 @@
 """A hand-made program and what it must leave in memory, computed with gradgate.hw.numerics.
 
 Per image a 1 x 2 convolution of `tn + tn/2` channels over a 3 x 4 map padded by one column on its
-left, to `tm` channels; with bias and ReLU in the operand format, and as it is in fp32. Three images,
-with both halves of tile buffer B and both accumulator regions in turn, so that all units overlap.
+left, to `tm` channels; with bias and ReLU in the operand format, and as it is in fp32. Three
+images, with both halves of tile buffer B and both accumulator regions in turn, so that all units
+overlap.
 """
 
 import random
@@ -31,12 +32,16 @@ class Convolution:
         The first SIZE bytes of memory before the program.
     expected : bytes
         The same after it.
-    address, instructions, macs_cycles : int
-        Of the program; moving vectors that COMPUTE issues.
+    address, instructions : int
+        Of the program.
+    moving, beats_read, beats_written : int
+        Moving vectors of all COMPUTE; beats that the units move.
+    features_address : int
     """
 
     SIZE = 0x8000
     address = PROGRAM
+    features_address = FEATURES
 
     def __init__(self, config, seed):
         self.config = config
@@ -51,6 +56,12 @@ class Convolution:
             struct.pack_into("<16I", memory, PROGRAM + 64 * k, *words)
         self.instructions = len(program)
         self.moving = IMAGES * 2 * TAPS * ROWS * COLUMNS
+        features = IMAGES * self.blocks * self.map_bytes
+        weights = self.channels * TAPS * config.tm * config.elem_bytes
+        bias = IMAGES * 2 * config.tm * 4
+        self.beats_read = (features + weights + bias) // config.beat_bytes
+        self.beats_written = IMAGES * ROWS * COLUMNS * config.tm * (config.elem_bytes + 4) \
+            // config.beat_bytes
         self.memory = bytes(memory)
         self._convolve(memory)
         self.expected = bytes(memory)
