@@ -30,8 +30,8 @@ class Cases:
         self.operands, self.accs = FloatSource(rng, cfg.fmt), FloatSource(rng, "fp32")
         self.sign = 1 << (cfg.elem_bits - 1)
         self.kinds = [self.anything, self.training, self.nothing_live, self.few_live,
-                      self.cancelling, self.spread, self.distant, self.opposite, self.tie,
-                      self.huge, self.tiny, self.largest_sum]
+                      self.dead_largest, self.cancelling, self.spread, self.distant,
+                      self.opposite, self.tie, self.huge, self.tiny, self.largest_sum]
 
     def lanes(self, exponent, spread):
         return [self.operands.near(exponent, spread) for _ in range(self.cfg.tn)]
@@ -51,6 +51,14 @@ class Cases:
         a, b, acc = self.training()
         live = self.rng.sample(range(self.cfg.tn), self.rng.randint(1, 2))
         return [x if i in live else 0 for i, x in enumerate(a)], b, acc
+
+    def dead_largest(self):
+        """The largest exponents belong to lanes that are not live."""
+        a, b, acc = self.training()
+        for lane in self.rng.sample(range(self.cfg.tn), self.cfg.tn // 2):
+            dead, other = self.rng.sample((a, b), 2)
+            dead[lane], other[lane] = 0, self.operands.near(254, 3)
+        return a, b, acc
 
     def cancelling(self):
         """Each product meets its negative; sometimes one product, or a bit of one, is left over."""

@@ -73,6 +73,16 @@ def evaluate(inputs, function, vectors):
     return results
 
 
+def lone_sticky_bits():
+    """Products of one guard bit and nothing below it but the last bit, in the last place of 48."""
+    found = []
+    for a in range(0xc00001, 0xc01001, 2):
+        b = (1 << 23 | 1) * pow(a, -1, 1 << 24) % (1 << 24)
+        if b >> 23 and a * b >> 47 and not a * b >> 24 & 1:
+            found.append((127 << 23 | a & 0x7fffff, 127 << 23 | b & 0x7fffff))
+    return found
+
+
 def pairs(count):
     rng = random.Random(SEED)
     source = FloatSource(rng, "fp32")
@@ -83,7 +93,7 @@ def pairs(count):
 @pytest.mark.parametrize("component, reference",
                          [(FloatAdd, numerics.fadd), (FloatMul, numerics.fmul)])
 def test_result_and_latency(component, reference):
-    vectors = pairs(2000) + [
+    vectors = pairs(2000) + lone_sticky_bits() + [
         (0x7f7fffff, 0x73000000), (0x7f7fffff, 0x72ffffff), (0x3f800000, 0x33800000),
         (0x3f800001, 0x33800000), (0x3f800000, 0xb3000000), (0x3f800000, 0xb3000001),
         (0x00800001, 0x80800000), (0x3f7fffff, 0x00800000), (0x3f7ffffe, 0x00800001), (0, 0),
@@ -123,7 +133,7 @@ def test_canonicalise(fmt, width):
     assert results == [numerics.canonicalise(fmt, bits) for bits, in vectors]
 
 
-@pytest.mark.parametrize("width", [1, 8, 24])
+@pytest.mark.parametrize("width", [1, 8, 18, 19, 24, 36])
 def test_multiplier(width):
     rng = random.Random(SEED)
     vectors = [(rng.getrandbits(width), rng.getrandbits(width)) for _ in range(100)]
@@ -147,7 +157,8 @@ def test_shift_left():
 
 @pytest.mark.parametrize("make, error, message", [
     (lambda: Multiplier("8"), TypeError, "width must be int, not '8'"),
-    (lambda: Multiplier(0), ValueError, "width must be at least 1, not 0"),
+    (lambda: Multiplier(0), ValueError, "width must be in 1..36, not 0"),
+    (lambda: Multiplier(37), ValueError, "width must be in 1..36, not 37"),
     (lambda: NormalAdd(24.0), TypeError, "width must be int, not 24.0"),
     (lambda: NormalAdd(23), ValueError, "width must be at least 24, not 23"),
     (lambda: ToOperand("bf16"), TypeError, "config must be a Config, not 'bf16'"),
