@@ -40,6 +40,15 @@ def _fifo_depth(config):
     return max(2 * config.max_burst, 64)
 
 
+def _registered(m, fifo, valid, payload, taken):
+    """Put the end of `fifo` in registers, as RAM is slow; return whether a beat leaves the RAM."""
+    beat = Signal(len(fifo.r_data), reset_less=True)
+    m.d.comb += [fifo.r_en.eq(~valid | taken), payload.eq(beat)]
+    with m.If(fifo.r_en):
+        m.d.sync += [valid.eq(fifo.r_rdy), beat.eq(fifo.r_data)]
+    return fifo.r_rdy & fifo.r_en
+
+
 class Bursts(wiring.Component):
     """Cuts the runs of a descriptor into bursts, and joins runs that touch.
 
@@ -177,8 +186,8 @@ class ReadDMA(wiring.Component):
     """Reads the runs of each descriptor as one stream, ahead of the consumer.
 
     First command 4 cycles after `start`; one beat per cycle, or one run per cycle if its beats are
-    fewer. Up to `max(2*max_burst, 64)` beats are asked for or held before the consumer takes them.
-    No multipliers; a RAM of that many beats.
+    fewer; a beat from memory is on `o` 3 cycles later. Up to `max(2*max_burst, 64)` beats are asked
+    for or held before the consumer takes them. No multipliers; a RAM of that many beats.
 
     Parameters
     ----------
@@ -214,7 +223,7 @@ class ReadDMA(wiring.Component):
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=self._config.beat_bits, depth=depth)
         wiring.connect(m, wiring.flipped(self.start), bursts.start)
         wiring.connect(m, wiring.flipped(self.port.data), fifo.w_stream)
-        wiring.connect(m, fifo.r_stream, wiring.flipped(self.o))
+        freed = _registered(m, fifo, self.o.valid, self.o.payload, self.o.ready)
 
         # a command takes the room for all its beats; asking for that of the longest is one gate
         free = Signal(range(depth + 1), init=depth)
@@ -226,7 +235,7 @@ class ReadDMA(wiring.Component):
         with m.If(bursts.o.valid & bursts.o.ready):
             m.d.comb += taken.eq(bursts.o.payload.len)
             m.d.sync += [cmd.valid.eq(1), cmd.payload.eq(bursts.o.payload)]
-        m.d.sync += free.eq(free - taken + (self.o.valid & self.o.ready))
+        m.d.sync += free.eq(free - taken + freed)
 
         return m
 
@@ -279,8 +288,8 @@ class WriteDMA(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i), fifo.w_stream)
 
         # beats held that no command has claimed, beats claimed whose command has been taken
-        held = Signal(range(depth + 1))
-        claimed = Signal(range(depth + 1))
+        held = Signal(range(depth + 2))
+        claimed = Signal(range(depth + 2))
         pending = Signal(range(self.OUTSTANDING + 1))
         cmd = self.port.cmd
         burst = bursts.o.payload
@@ -293,12 +302,10 @@ class WriteDMA(wiring.Component):
         with m.If(do_burst):
             m.d.sync += [cmd.valid.eq(1), cmd.payload.eq(burst)]
 
+        ready = Signal()
         do_beat = self.port.data.valid & self.port.data.ready
-        m.d.comb += [
-            self.port.data.payload.eq(fifo.r_data),
-            self.port.data.valid.eq(fifo.r_rdy & (claimed != 0)),
-            fifo.r_en.eq(do_beat),
-        ]
+        _registered(m, fifo, ready, self.port.data.payload, do_beat)
+        m.d.comb += self.port.data.valid.eq(ready & (claimed != 0))
         m.d.sync += [
             held.eq(held + (self.i.valid & self.i.ready) - Mux(do_burst, burst.len, 0)),
             claimed.eq(claimed + Mux(do_cmd, cmd.payload.len, 0) - do_beat),
