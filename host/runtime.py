@@ -53,11 +53,13 @@ class Runtime:
         self.profile = Profile()
         self.generation = 0  # counts what overwrites activations
         arena = Arena(0, device.memory_size, device.memory_size)
-        for weights in self.weights:
-            weights.master = arena.place(
-                f"{weights.name} weights and momentum", weights.master_size
-            )
-            weights.copy = arena.place(f"{weights.name} weights, operand copy", weights.copy_size)
+        wanted = []
+        for w in self.weights:
+            wanted += [(f"{w.name} weights and momentum", w.master_size),
+                       (f"{w.name} weights, operand copy", w.copy_size)]
+        places = iter(arena.place_all(wanted))
+        for w in self.weights:
+            w.master, w.copy = next(places), next(places)
         self._base, self._taken, self._limit = arena.end, arena.taken, device.memory_size
         self._gradients = False
         self._plans = OrderedDict()

@@ -7,8 +7,8 @@ from torch import nn
 
 __all__ = ["CONFIGS", "config_id", "networks", "representable"]
 
-# every kind of build: thin inputs or not, one or several channel blocks per lane group, beats of one to
-# four operands, buffers that hold a whole map or hardly a window
+# every kind of build: thin inputs or not, one or several channel blocks per lane group, beats of
+# one to four operands, buffers that hold a whole map or hardly a window
 CONFIGS = [
     Config(),
     Config(tm=16, tn=16, fmt="fp32", beat_bits=128, a_depth=2048),

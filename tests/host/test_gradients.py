@@ -1,7 +1,7 @@
 """Outputs and gradients of the model device against float64 autograd.
 
-The reference takes the device's own choices at ReLU and maximum pooling, so the bounds hold in every case;
-choices that differ from those of float64 are counted, and must be near-ties.
+The reference takes the device's own choices at ReLU and maximum pooling, so the bounds hold in
+every case; choices that differ from those of float64 are counted, and must be near-ties.
 """
 
 import gradgate

@@ -1,0 +1,118 @@
+"""SGD: hyperparameters, schedulers, groups."""
+
+import gradgate
+import pytest
+import torch
+from gradgate.hw.config import Config
+from gradgate.sim.model import ModelDevice
+from torch import nn
+
+
+def compiled(config=None):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    return gradgate.compile(net, (torch.zeros(1, 6),), ModelDevice(config or Config(), 1 << 20))
+
+
+def step(model, optimizer, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(4, 6, generator=generator), torch.randint(0, 3, (4,), generator=generator)
+    return model.train_step(x, y, optimizer=optimizer)
+
+
+@pytest.mark.parametrize(("options", "error", "match"), [
+    ({"lr": "0.1"}, TypeError, "lr must be a number, not '0.1'"),
+    ({"lr": True}, TypeError, "lr must be a number"),
+    ({"lr": torch.tensor(0.1)}, TypeError, "lr must be a number"),
+    ({"lr": -0.1}, ValueError, "lr must be finite and at least 0, not -0.1"),
+    ({"lr": float("nan")}, ValueError, "lr must be finite"),
+    ({"lr": 0.1, "momentum": None}, TypeError, "momentum must be a number"),
+    ({"lr": 0.1, "weight_decay": -1}, ValueError, "weight_decay must be"),
+])
+def test_bad_hyperparameters(options, error, match):
+    model = compiled()
+    with pytest.raises(error, match=match):
+        gradgate.optim.SGD(model.parameters(), **options)
+
+
+def test_bad_learning_rate_later():
+    model = compiled()
+    optimizer = gradgate.optim.SGD(model.parameters(), lr=0.1)
+    before = model.state_dict()
+    optimizer.param_groups[0]["lr"] = "0.1"
+    with pytest.raises(TypeError, match="lr must be a number"):
+        step(model, optimizer)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_only_parameters_of_one_compiled_model():
+    with pytest.raises(TypeError, match="compiled model"):
+        gradgate.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="one compiled model"):
+        gradgate.optim.SGD([*compiled().parameters(), *compiled().parameters()], lr=0.1)
+    optimizer = gradgate.optim.SGD(compiled().parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="another model"):
+        step(compiled(), optimizer)
+
+
+def test_scheduler_changes_what_the_device_does():
+    model, twin = compiled(), compiled()
+    optimizer = gradgate.optim.SGD(model.parameters(), lr=0.5)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    other = gradgate.optim.SGD(twin.parameters(), lr=0.5)
+    for n in range(3):
+        step(model, optimizer, n)
+        schedule.step()
+        other.param_groups[0]["lr"] = 0.5 ** (n + 1)
+        step(twin, other, n)
+        assert all(torch.equal(v, twin.state_dict()[k]) for k, v in model.state_dict().items())
+    constant = compiled()
+    third = gradgate.optim.SGD(constant.parameters(), lr=0.5)
+    for n in range(3):
+        step(constant, third, n)
+    assert not torch.equal(constant.state_dict()["0.weight"], model.state_dict()["0.weight"])
+
+
+def test_groups():
+    model = compiled()
+    first, last = list(model.parameters())[:2], list(model.parameters())[2:]
+    optimizer = gradgate.optim.SGD([{"params": first, "lr": 0.0}, {"params": last}], lr=0.1)
+    before = model.state_dict()
+    step(model, optimizer)
+    assert {k: torch.equal(v, before[k]) for k, v in model.state_dict().items()} == {
+        "0.weight": True, "0.bias": True, "2.weight": False, "2.bias": False}
+    optimizer = gradgate.optim.SGD([{"params": first[:1], "lr": 0.0},
+                                    {"params": first[1:] + last}], lr=0.1)
+    with pytest.raises(ValueError, match="0: weight and bias"):
+        step(model, optimizer)
+
+
+def test_momentum_begins_at_zero_when_switched_on():
+    """As in PyTorch, which keeps no buffer without momentum."""
+    model = compiled(Config(tm=4, tn=8, fmt="fp32", beat_bits=64))
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    net.load_state_dict(model.state_dict())
+    ours = gradgate.optim.SGD(model.parameters(), lr=0.1)
+    theirs = torch.optim.SGD(net.parameters(), lr=0.1)
+    for n in range(4):
+        ours.param_groups[0]["momentum"] = theirs.param_groups[0]["momentum"] = 0.9 * (n >= 2)
+        x, y = torch.ones(4, 6) * (n + 1), torch.arange(4) % 3
+        model.train_step(x, y, optimizer=ours)
+        theirs.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        theirs.step()
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_closure():
+    model = compiled()
+    optimizer = gradgate.optim.SGD(model.parameters(), lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(torch.ones(2, 6)).square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure) > optimizer.step(closure)
