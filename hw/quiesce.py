@@ -76,7 +76,8 @@ class Quiesce(wiring.Component):
         m.d.comb += self.read_beat.eq(self.read.data.valid & self.read.data.ready)
         m.d.sync += to_read.eq(to_read + Mux(accept, self.read.cmd.payload.len, 0) - self.read_beat)
 
-        # beats pass only after their command, so that none is left over
+        # beats pass only after their command, so that none is left over; `to_write` counts those
+        # of commands that the bus has taken, `to_ack` all bursts
         to_write = Signal(11)
         to_ack = Signal(8)
         accept = command(self.write, self.bus_write, ~to_write[-1] & ~to_ack[-1])
@@ -88,8 +89,10 @@ class Quiesce(wiring.Component):
             self.write_beat.eq(bus.valid & bus.ready),
             self.write.ack.eq(self.bus_write.ack),
         ]
+        cmd = self.bus_write.cmd
         m.d.sync += [
-            to_write.eq(to_write + Mux(accept, self.write.cmd.payload.len, 0) - self.write_beat),
+            to_write.eq(to_write + Mux(cmd.valid & cmd.ready, cmd.payload.len, 0)
+                        - self.write_beat),
             to_ack.eq(to_ack + accept - self.bus_write.ack),
         ]
 
