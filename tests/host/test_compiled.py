@@ -62,7 +62,8 @@ def test_fused_step_has_the_bits_of_autograd(config):
         assert bits(one) == bits(two)
     before = bits(compiled(config)[0])
     assert all(before[name] != value for name, value in bits(one).items())
-    for a, b in zip(*(list(o.state_dict()["state"].values()) for o in (first, second)), strict=True):
+    states = (list(o.state_dict()["state"].values()) for o in (first, second))
+    for a, b in zip(*states, strict=True):
         assert torch.equal(a["momentum_buffer"], b["momentum_buffer"])
 
 
