@@ -109,7 +109,8 @@ def judge(model, x, gradient):
     y.backward(gradient)
     x64 = x.detach().double().requires_grad_()
     parameters = {name: p.detach().double().requires_grad_()
-                  for name, p in model.named_parameters()} plan = model.runtime.plan(len(x), train=True, input_gradient=True)
+                  for name, p in model.named_parameters()}
+    plan = model.runtime.plan(len(x), train=True, input_gradient=True)
     choices = _Choices(model, plan)
     y64 = choices.run(x64, parameters)
     y64.backward(gradient.double())
