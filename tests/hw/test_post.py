@@ -43,8 +43,9 @@ SCENARIOS = {
     "sum_of_operands": ACC | FORM | {"opd_add": 1, "relu": 1},
     "relu": ACC | {"relu": 1},
     "update": ACC | FORM | {"sgd": 1, "imm0": 0x3a03126f, "imm1": 0x3f666666, "imm2": 0x3d4ccccd},
-    "update_from_memory": MEMORY | FORM | {"sgd": 1, "src_fp32": 1, "imm0": 0x3dcccccd,
-                                           "imm1": 0x3f333333, "imm2": 0x3f000000},
+    "update_from_memory": MEMORY | FORM | {"sgd": 1, "src_fp32": 1, "out_fp32": 1, "opd_fp32": 1,
+                                           "imm0": 0x3dcccccd, "imm1": 0x3f333333,
+                                           "imm2": 0x3f000000},
     "update_with_odd_constants": ACC | FORM | {"sgd": 1, "imm0": 0x00000001, "imm1": 0x7f800000,
                                                "imm2": 0xbd4ccccd},
     "compute_copy": MEMORY | {"src_fp32": 1, "src_odd": 1},
@@ -189,10 +190,13 @@ def fill(config, insn, rng, tame):
 class Bench:
     """A PostUnit with a memory and accumulators that can be exchanged between instructions."""
 
-    def __init__(self, config, seed, stall, latency=1):
+    def __init__(self, config, seed, stall, latency=1, write_stall=None):
         self.config, self.rng = config, random.Random(seed)
         self.dut = PostUnit(config)
         self.memory = Memory(config, self.rng, SIZE, latency, stall)
+        write_stall = stall if write_stall is None else write_stall
+        self.sink = Memory(config, self.rng, 0, latency, write_stall)
+        self.sink.data = self.memory.data
         self.acc = []
         self.events = {"nonfinite": 0, "overflow": 0, "active": 0}
         self.now = 0
@@ -238,7 +242,7 @@ class Bench:
             await self.memory.serve_reads(ctx, self.dut.opd)
 
         async def serve_out(ctx):
-            await self.memory.serve_writes(ctx, self.dut.out)
+            await self.sink.serve_writes(ctx, self.dut.out)
 
         for server in (serve_src, serve_opd, serve_out, self.serve_drain):
             simulator.add_testbench(server, background=True)
@@ -292,6 +296,48 @@ def test_source_of_many_runs(monkeypatch):
     check(Bench(CONFIGS["2x4_bf16_32"], seed=2, stall=0.1), {
         "runs_and_rest": fields, "runs": fields | {"p1": 2, "p0": 4}, "rest": MEMORY | {"p2": 1},
         "fp32": fields | {"src_fp32": 1}, "odd": fields | {"src_fp32": 1, "src_odd": 1}})
+
+
+@pytest.mark.parametrize("fields", [{"out_fp32": 1, "p0": 24}, FORM | {"sgd": 1, "p0": 14}],
+                         ids=["fp32", "update"])
+def test_slow_memory(fields):
+    """More beats than all buffers hold, to a memory that takes far fewer than one per cycle."""
+    config = CONFIGS["4x8_bf16_64"]
+    check(Bench(config, seed=4, stall=0, write_stall=0.85), {"slow": ACC | {"p2": 1} | fields})
+
+
+INFINITY, NAN = 0xff800000, 0x7fc00001
+LOSSES = {  # (instruction, address of the word from which the number comes, is it used)
+    "source": (MEMORY | {"src_fp32": 1}, SRC + 8, True),
+    "skipped": (MEMORY | {"src_fp32": 1, "src_odd": 1}, SRC + 8, False),
+    "operand": (ACC | FORM | {"opd_add": 1, "opd_fp32": 1, "out_fp32": 1}, OPD + 8, True),
+    "operand_of_the_mask": (ACC | FORM | {"mask": 1, "opd_fp32": 1, "out_fp32": 1}, OPD + 4, True),
+    "weight": (ACC | FORM | {"sgd": 1}, OPD + 4, True),
+    "momentum": (ACC | FORM | {"sgd": 1}, OPD + 8, True),
+    "bias": (ACC | FORM | {"bias": 1}, BIAS + 4, True),
+    "between_biases": (ACC | FORM | {"bias": 1}, BIAS + 8, False),
+    "behind_the_operand": (ACC | {"relu": 1}, OPD, False),
+}
+
+
+def test_nonfinite_words():
+    config = CONFIGS["4x8_bf16_64"]
+    bench = Bench(config, seed=5, stall=0.2)
+
+    async def testbench(ctx):
+        for place, (fields, address, used) in LOSSES.items():
+            for bits in (INFINITY, NAN):
+                insn = complete(config, fields)
+                bench.acc, memory = fill(config, insn, bench.rng, tame=True)
+                memory[address:address + 4] = bits.to_bytes(4, "little")
+                bench.memory.data[:] = memory
+                bench.events = dict.fromkeys(bench.events, 0)
+                await bench.execute(ctx, insn, limit=3000)
+                assert bench.events["nonfinite"] == used, place
+                stream, _ = reference(config, insn, bench.acc, memory)
+                assert bench.memory.data == expected_memory(config, insn, memory, stream), place
+
+    bench.run(testbench)
 
 
 RATES = {  # cycles per vector
