@@ -139,13 +139,13 @@ def check(config, tiles, program, gaps):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("tm, tn, fmt", [(2, 4, "bf16"), (4, 8, "fp32"), (8, 16, "bf16")])
+@pytest.mark.parametrize("tm, tn, fmt", [(2, 4, "bf16"), (4, 8, "fp32")])
 def test_mode(tm, tn, fmt, mode):
     config = build(tm, tn, fmt)
     random = Random(f"{config.name} {mode}")
     tiles = Tiles.random(random, config)
     program = []
-    for _ in range(3 if tm == 8 else 6):
+    for _ in range(6):
         f = random_instruction(random, config, mode, limit=3 * random.randint(1, 8))
         f["fence"] = int(bool(program and needs_fence(config, program[-1], f)))
         program.append(f)
@@ -153,22 +153,24 @@ def test_mode(tm, tn, fmt, mode):
     check(config, tiles, program, gaps)
 
 
-@pytest.mark.parametrize("tm, tn, fmt", [(2, 4, "fp32"), (4, 8, "bf16")])
-def test_instructions_overlap(tm, tn, fmt):
+@pytest.mark.parametrize("tm, tn, fmt, n", [(2, 4, "fp32", 30), (4, 8, "bf16", 24),
+                                            (8, 16, "bf16", 7)])
+def test_instructions_overlap(tm, tn, fmt, n):
     """All modes after each other, unfenced where the accumulators allow it."""
     config = build(tm, tn, fmt)
     random = Random(config.name)
     tiles = Tiles.random(random, config)
     program = []
-    for _ in range(30):
-        f = random_instruction(random, config, random.choice(MODES), limit=3 * random.randint(1, 8))
+    modes = random.sample(MODES, len(MODES)) + random.choices(MODES, k=n - len(MODES))
+    for mode in modes:
+        f = random_instruction(random, config, mode, limit=3 * random.randint(1, 8))
         if program and not f["dw"] and not program[-1]["dw"] and random.getrandbits(1):
             same = ("cbase", "q2", "q1", "q0", "cq2", "cq1", "cq0")
             f |= {name: program[-1][name] for name in same}
         f["fence"] = int(bool(program and needs_fence(config, program[-1], f))
                          or not random.randrange(8))
         program.append(f)
-    assert sum(f["fence"] for f in program) < 25
+    assert 0 < sum(f["fence"] for f in program) < n - 1
     check(config, tiles, program, [random.choice([0, 0, 0, 90]) for _ in program])
 
 

@@ -82,14 +82,15 @@ def test_vectors_and_pace(tm, tn):
                     start = max(start, before + n + LOOP - 1)
             reads = list(vectors(config, f, base, lanes))
             taken.append((start, len(reads)))
+            sel = f["sel"] & ~f["dw"]
             for k, (c, read) in enumerate(zip(visits(config, f), reads, strict=True)):
                 one = {"cycle": start + 2 + k, "c": c, "clear": f["first"] & head,
                        "swap": k == 0, "tail": tail & (k == len(reads) - 1),
-                       "ones": read is None, "sel": f["sel"], "read": None}
-                if f["sel"]:
+                       "ones": read is None, "sel": sel, "read": None}
+                if sel:
                     one["tag"] = tag
                     one["beside"] = (read[0][0] - f["bbase"] + f["abase"]) % 65536
-                if read is not None and not f["zero"]:
+                if read is not None and (f["dw"] or not f["zero"]):
                     one["read"] = read
                 expected.append(one)
         await ctx.tick().repeat(60)

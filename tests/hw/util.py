@@ -207,18 +207,21 @@ def random_instruction(random, config, mode, limit=12):
     f["al_n"] = random.choice([1, random.randint(1, config.tn), random.randint(1, 999)])
 
     if mode == "dw":
-        f |= {"dw": 1, "ng": random.randint(1, 2), "t1": random.randint(1, 3),
-              "t0": random.randint(1, 3), "ones": random.getrandbits(1),
+        f |= {"dw": 1, "ng": random.randint(1, 2), "t1": random.randint(1, 4),
+              "t0": random.randint(1, 4), "ones": random.getrandbits(1),
               "kc": random.randrange(config.tn), "sd1": random.randint(1, 3),
               "sd0": random.randint(1, 3)}
         f["q2"], f["q1"], f["q0"] = (random.randint(1, high) for high in (2, 4, 7))
         f["np"] = f["q2"] * f["q1"] * f["q0"]
         while len(visits(config, f)) > max(limit, config.tn) + 1:
-            name = random.choice(["ng", "t1", "t0", "lanes_last"])
-            f[name] = max(1, f[name] - 1)
-        return f
+            names = [name for name in ("ng", "lanes_last") if f[name] > 1] or ["t1", "t0"]
+            f[random.choice(names)] -= 1
+        # without effect here
+        return f | {name: random.getrandbits(1)
+                    for name in ("ident", "sel", "zero", "a_pix", "pack")}
 
-    f |= {"ng": random.randint(1, 3), "t1": random.randint(1, 3), "t0": random.randint(1, 3)}
+    f |= {"ng": random.randint(1, 3), "t1": random.randint(1, 3), "t0": random.randint(1, 3),
+          "ones": random.getrandbits(1)}  # without effect here
     while f["ng"] * f["t1"] * f["t0"] > 8:
         f[random.choice(["ng", "t1", "t0"])] = 1
     f["q2"], f["q1"], f["q0"] = (random.randint(1, high) for high in (2, 3, limit // 3))
@@ -232,4 +235,6 @@ def random_instruction(random, config, mode, limit=12):
               "tg0": random.getrandbits(8), "sel": 1, "ident": 1}
     elif mode != "conv":
         f[{"pixels": "a_pix"}.get(mode, mode)] = 1
+    if mode in ("ident", "zero"):
+        f |= {name: random.getrandbits(1) for name in ("pack", "a_pix")}
     return f
