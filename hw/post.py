@@ -52,8 +52,6 @@ class PostUnit(wiring.Component):
         `config` is not a Config.
     """
 
-    DEPTH = 32  # beats in the pipeline and behind it: enough for its latency at full rate
-
     def __init__(self, config):
         if not isinstance(config, Config):
             raise TypeError(f"config must be a Config, not {config!r}")
@@ -160,7 +158,7 @@ class PostUnit(wiring.Component):
         ]
 
     def _read_source(self, m, insn, begin, start):
-        """Asks for a contiguous source of p2 * p1 * p0 blocks; returns when that has been done."""
+        """Asks for a contiguous source of p2 * p1 * p0 blocks; returns whether that has been done."""
         total = Signal(32, reset_less=True)
         addend = Signal(32, reset_less=True)
         factor = Signal(16, reset_less=True)
@@ -211,7 +209,7 @@ class PostUnit(wiring.Component):
         return idle
 
     def _read_operand(self, m, insn, begin, start):
-        """Asks for the bias, then for the operand; returns when that has been done."""
+        """Asks for the bias, then for the operand; returns whether that has been done."""
         bias_wait, opd_wait = Signal(), Signal()
         m.d.comb += start.valid.eq(bias_wait | opd_wait)
         self._runs(m, insn, start.payload, insn["opd_base"])
@@ -248,9 +246,10 @@ class PostUnit(wiring.Component):
         with m.Elif(~filling & ~operand.busy):
             m.d.sync += loading.eq(0)
 
-        # results wait here, so that the pipeline never has to: two beats of room per vector
-        m.submodules.beats = beats = SyncFIFOBuffered(width=width, depth=self.DEPTH)
-        free = Signal(range(self.DEPTH + 1), init=self.DEPTH)
+        # results wait here, so that the pipeline never has to; deep enough for a beat per cycle
+        depth = 1 << (pipeline.latency + 7).bit_length()
+        m.submodules.beats = beats = SyncFIFOBuffered(width=width, depth=depth)
+        free = Signal(range(depth + 1), init=depth)
         odd = Signal()  # the beat of this vector has been counted with the vector before
         cost = Signal(2)
         narrow = ~pipeline.steps.fp32 & (self.config.fmt == "bf16")
