@@ -157,6 +157,7 @@ class Bursts(wiring.Component):
         burst_block = Signal.like(piece_block)
         burst_low = Signal.like(piece_low)
         burst_end = Signal(low_bits + 1, reset_less=True)
+        burst_len = Signal(9, reset_less=True)
         burst_last = Signal(reset_less=True)
         joins = Signal()
         full = burst_end[low_bits]
@@ -166,7 +167,7 @@ class Bursts(wiring.Component):
         m.d.comb += [
             self.o.valid.eq(burst_valid & (burst_last | full | (piece_valid & ~joins))),
             self.o.payload.addr.eq(Cat(Const(0, byte_bits), burst_low, burst_block)),
-            self.o.payload.len.eq(burst_end - burst_low),
+            self.o.payload.len.eq(burst_len),
             do_piece.eq(piece_valid & (~burst_valid | joins | (self.o.valid & self.o.ready))),
             self.busy.eq(run_valid | piece_valid | burst_valid),
         ]
@@ -176,6 +177,7 @@ class Bursts(wiring.Component):
         with m.If(do_piece):
             m.d.sync += burst_valid.eq(1)
             m.d.sync += [burst_end.eq(piece_end), burst_last.eq(piece_of_last)]
+            m.d.sync += burst_len.eq(Mux(joins, burst_len, 0) + length + 1)
             with m.If(~joins):
                 m.d.sync += [burst_block.eq(piece_block), burst_low.eq(piece_low)]
 

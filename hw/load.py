@@ -28,9 +28,10 @@ def _field(instruction, name):
 class LoadUnit(wiring.Component):
     """Executes LOAD instructions: docs/program.md, section 3.
 
-    One beat per cycle, padding or not, as long as memory delivers; 3 cycles from `i` to the first
-    beat if it is padding. Reading begins when an instruction is offered, while the one before is
-    still being written. No multipliers; the RAM of a ReadDMA.
+    One beat per cycle, padding or not, as long as memory delivers, and one cycle more per
+    instruction; 3 cycles from `i` to the first beat if it is padding. Reading begins when an
+    instruction is offered, while the one before is still being written. No multipliers; the RAM of
+    a ReadDMA.
 
     Parameters
     ----------
@@ -80,11 +81,11 @@ class LoadUnit(wiring.Component):
         m.submodules.dma = dma = ReadDMA(config)
         wiring.connect(m, dma.port, wiring.flipped(self.port))
         started = Signal()
-        free = Signal()
+        running = Signal()
         accept = Signal()
         m.d.comb += [
             dma.start.valid.eq(self.i.valid & ~started),
-            self.i.ready.eq(free & (started | dma.start.ready)),
+            self.i.ready.eq(~running & (started | dma.start.ready)),
             accept.eq(self.i.valid & self.i.ready),
         ]
         for name in ("base", "len", "n1", "s1", "n2", "s2", "n3", "s3"):
@@ -106,11 +107,10 @@ class LoadUnit(wiring.Component):
         skew0, skew1, skew2, channel = (Signal(lane_bits, name=name, reset_less=True)
                                         for name in ("skew0", "skew1", "skew2", "channel"))
         addr1, addr2 = Signal(16, reset_less=True), Signal(16, reset_less=True)
-        running = Signal()
         nothing = Signal(reset_less=True)
         last = Signal()
         step = Signal()
-        m.d.comb += [last.eq(over.all() | nothing), free.eq(~running | (step & last))]
+        m.d.comb += last.eq(over.all() | nothing)
 
         def divided(over, sub, size, skew, amount):
             """Advance a loop index whose skew grows every `size + 1` iterations."""
