@@ -79,7 +79,7 @@ class Drain(wiring.Component):
 
         # only the last element of a window makes a vector and needs room for one
         do_read, first, last = Signal(), Signal(), Signal()
-        group = Signal(range(self.config.groups))
+        group = Signal(range(max(self.config.groups, 2)))
         free = Signal(range(self.DEPTH + 1), init=self.DEPTH)
         m.d.comb += do_read.eq(self.busy & (~last | (free != 0)))
         m.d.sync += free.eq(free - (do_read & last) + (self.o.valid & self.o.ready))
@@ -99,7 +99,8 @@ class Drain(wiring.Component):
         words = Signal(width)
         m.d.sync += [r1_valid.eq(issue[0]), r1_first.eq(issue[1]), r1_last.eq(issue[2])]
         groups = self.drain.data.as_value()
-        m.d.comb += words.eq(groups.word_select(issue[3:], width) if len(group) else groups)
+        several = self.config.groups > 1
+        m.d.comb += words.eq(groups.word_select(issue[3:], width) if several else groups)
         for i in range(self.config.vlanes):
             word = words.word_select(i, 32)
             flip = Cat(word[31].replicate(31), Const(1, 1))
