@@ -177,8 +177,9 @@ void model_dotacc(uint64_t count, const float *a, const float *b, const float *a
 // One scalar operation: 0 fadd, 1 fmul, 2 conversion of a to an operand.
 uint32_t model_scalar(int32_t operation, float a, float b, uint8_t *overflow) {
   Flags flags;
-  uint32_t word = operation == 2 ? to_operand(a, flags)
-                                 : bits<uint32_t>(operation ? fmul(a, b, flags) : fadd(a, b, flags));
+  uint32_t word = operation == 2   ? to_operand(a, flags)
+                  : operation == 1 ? bits<uint32_t>(fmul(a, b, flags))
+                                   : bits<uint32_t>(fadd(a, b, flags));
   *overflow = flags.overflow;
   return word;
 }

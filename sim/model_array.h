@@ -1,10 +1,10 @@
-// The array: one moving vector against all rows of a stationary tile. Native vectors run over the rows.
+// The array: one moving vector against all rows of a stationary tile. Native vectors run over rows.
 #pragma once
 #include "model_numerics.h"
 
 namespace gg {
 
-// Products, their sums and the scaled accumulation are exact in this type (BF16: within FAST, below).
+// Products, their sums and the scaled sums are exact in this type (BF16: in the range of dotacc).
 using Real = std::conditional_t<BF16, float, double>;
 typedef float RowFloat __attribute__((vector_size(4 * TM)));
 typedef int32_t RowInt __attribute__((vector_size(4 * TM)));
@@ -79,7 +79,7 @@ inline RowFloat dotacc(const Stationary &a, const Moving &b, RowFloat acc, Flags
     largest = e > largest ? e : largest;
   }
 
-  // In this range the products that count, the scales and the scaled sums are normal numbers of Real.
+  // In this range the products that count, the scales and the scaled sums are normal in Real.
   constexpr int low = BF16 ? 130 + FRAME : 0, high = BF16 ? 350 + FRAME : 508;
   RowInt e = largest < low ? largest * 0 + low : largest > high ? largest * 0 + high : largest;
   if (BF16 && any((e != largest) & (largest > 0))) [[unlikely]]
@@ -99,7 +99,7 @@ inline RowFloat dotacc(const Stationary &a, const Moving &b, RowFloat acc, Flags
   }
   RowFloat y = accumulate(acc, sum * row_power_of_two(e - 254 - FRAME));
 
-  // Zero and results from 2^-125 on need no second look; infinities and the rest of the small ones do.
+  // Zero and results from 2^-125 on need no second look; infinities and smaller results do.
   RowInt size = bits<RowInt>(y) & 0x7fffffff;
   if (any((size != 0) & ((size < 0x01000000) | (size >= 0x7f800000)))) [[unlikely]]
     return dotacc_exact(a, b, acc, flags);

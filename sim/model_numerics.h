@@ -35,8 +35,8 @@ inline float canonical(uint32_t word, Flags &flags) {
   return e == 0 || e == 255 ? 0.0f : bits<float>(word);
 }
 
-// `x` is the exact result, or that rounded to odd in double: 53 >= 24 + 2 bits make the second rounding
-// the only one that counts.
+// `x` is the exact result, or that rounded to odd in double: 53 >= 24 + 2 bits make the second
+// rounding the only one that counts.
 inline float round_once(double x, Flags &flags) {
   double size = std::fabs(x);
   if (size < 0x1p-126)  // 24 bits suffice to round up to 2^-126 from half a unit below it on
@@ -49,9 +49,10 @@ inline float round_once(double x, Flags &flags) {
   return y;
 }
 
-// Both products and sums below 2^-126 are exact in the wider, respectively the same, format.
+// A product of 24 by 24 bits is exact in double.
 inline float fmul(float a, float b, Flags &flags) { return round_once((double)a * b, flags); }
 
+// A sum below 2^-126 is exact: both terms are multiples of 2^-149.
 inline float fadd(float a, float b, Flags &flags) {
   float y = a + b;
   if (std::fabs(y) < FLT_MIN) return 0.0f;

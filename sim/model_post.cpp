@@ -6,7 +6,7 @@ namespace {
 
 constexpr int MOST = 4;  // fp32 words in the widest beat
 
-// Bytes of strided runs of beats, handed out in pieces that divide a beat.
+// Bytes of strided runs of beats, handed out in pieces that divide a beat: no piece spans two runs.
 struct Runs {
   Memory &memory;
   const isa::Post &x;
@@ -29,6 +29,11 @@ struct Runs {
     left -= bytes;
     return here;
   }
+};
+
+// Where a vector's operands or results are in memory; for sgd w, and momentum in the next beat.
+template <class Byte> struct Place {
+  Byte *first, *second;
 };
 
 struct Vector {
@@ -61,6 +66,7 @@ struct Drain {
   void validate(uint64_t vectors) const {
     if (x.opd_add + x.mask + x.sgd > 1) fail(PROGRAM, "more than one of opd_add, mask, sgd");
     if (x.sgd && (x.scale || x.bias || x.relu)) fail(PROGRAM, "sgd with another step");
+    if (x.bias && x.opd_add) fail(PROGRAM, "bias with opd_add");
     if (x.tag_out && !x.pool) fail(PROGRAM, "tag_out without pool");
     if (x.pool && x.src_mem) fail(PROGRAM, "pool of a memory source");
     if (x.src_odd && !(x.src_mem && source_bytes() == state.memory.beat_bytes))
@@ -69,8 +75,8 @@ struct Drain {
     uint64_t beats = (uint64_t)x.o_len * x.o_n1 * x.o_n2;
     auto match = [&](const char *what, uint64_t bytes) {
       if (bytes != beats * state.memory.beat_bytes)
-        fail(PROGRAM, "the runs have %llu beats, the %s takes %llu bytes", (unsigned long long)beats,
-             what, (unsigned long long)bytes);
+        fail(PROGRAM, "the runs have %llu beats, the %s takes %llu bytes",
+             (unsigned long long)beats, what, (unsigned long long)bytes);
     };
     match("output", vectors * output_bytes());
     if (has_operand()) match("operand", vectors * operand_bytes());
@@ -113,39 +119,47 @@ struct Drain {
     return y;
   }
 
-  // One element through the steps; `opd` points at its operand, for sgd at w.
-  void element(float v, uint32_t m, const uint8_t *opd, uint8_t *to) {
+  template <class Byte> Place<Byte> take(Runs &runs, uint32_t bytes) {
+    if (!x.sgd) return {runs.take(bytes), nullptr};
+    Byte *first = runs.take(bytes / 2);
+    return {first, runs.take(bytes / 2)};
+  }
+
+  // One element, of channel m, through the steps; `from_at` and `to_at` are bytes into the vector.
+  void element(float v, uint32_t m, Place<const uint8_t> from, uint32_t from_at, Place<uint8_t> to,
+               uint32_t to_at) {
     Flags &flags = state.flags;
     if (x.scale) v = fmul(v, imm0, flags);
     if (x.bias) v = fadd(v, bias[m], flags);
-    float operand_value = has_operand() ? operand(opd, x.opd_fp32 || x.sgd, flags) : 0;
-    if (x.opd_add) v = fadd(v, operand_value, flags);
+    float other = 0;
+    if (has_operand()) other = operand(from.first + from_at, x.opd_fp32 || x.sgd, flags);
+    if (x.opd_add) v = fadd(v, other, flags);
     if (x.relu) v = v > 0 ? v : 0.0f;
-    if (x.mask) v = operand_value > 0 ? v : 0.0f;
+    if (x.mask) v = other > 0 ? v : 0.0f;
     if (x.sgd) {
-      float w = operand_value, momentum = operand(opd + state.memory.beat_bytes, true, flags);
+      float w = other, momentum = operand(from.second + from_at, true, flags);
       float g = fadd(v, fmul(imm0, w, flags), flags);
       momentum = fadd(fmul(imm1, momentum, flags), g, flags);
       w = fadd(w, -fmul(imm2, momentum, flags), flags);
-      std::memcpy(to, &w, 4);
-      std::memcpy(to + state.memory.beat_bytes, &momentum, 4);
+      std::memcpy(to.first + to_at, &w, 4);
+      std::memcpy(to.second + to_at, &momentum, 4);
     } else if (x.out_fp32) {
-      std::memcpy(to, &v, 4);
+      std::memcpy(to.first + to_at, &v, 4);
     } else {
       uint32_t word = to_operand(v, flags);
-      std::memcpy(to, &word, ELEM_BYTES);
+      std::memcpy(to.first + to_at, &word, ELEM_BYTES);
     }
   }
 
-  void vector(const Vector &y, uint32_t group, const uint8_t *opd, uint8_t *to) {
+  void vector(const Vector &y, uint32_t group, Place<const uint8_t> from, Place<uint8_t> to) {
     uint32_t from_size = x.opd_fp32 || x.sgd ? 4 : ELEM_BYTES;
     uint32_t to_size = !x.tag_out && (x.out_fp32 || x.sgd) ? 4 : ELEM_BYTES;
-    for (uint32_t i = 0; i < lanes; i++, opd += from_size, to += to_size) {
+    for (uint32_t i = 0; i < lanes; i++) {
       if (x.tag_out) {
         uint32_t word = (0x4000 | (y.tag[i] & 127)) << (BF16 ? 0 : 16);
-        std::memcpy(to, &word, ELEM_BYTES);
+        std::memcpy(to.first + i * ELEM_BYTES, &word, ELEM_BYTES);
       } else {
-        element(y.value[i], group * lanes + i, opd, to);
+        element(y.value[i], group * lanes + i, from, i * from_size, to, i * to_size);
       }
     }
   }
@@ -157,7 +171,6 @@ struct Drain {
     if (x.bias && !x.tag_out) read_bias();
     if (x.src_mem) open_source(vectors);
     Runs operands{state.memory, x, x.opd_base, false}, output{state.memory, x, x.out_base, true};
-    static const uint8_t none[8 * MOST] = {};
     for (uint32_t i2 = 0; i2 < x.p2; i2++)
       for (uint32_t i1 = 0; i1 < x.p1; i1++)
         for (uint32_t i0 = 0; i0 < x.p0; i0++) {
@@ -165,8 +178,9 @@ struct Drain {
                       (int64_t)i0 * x.as0;
           for (uint32_t group = 0; group < groups; group++) {
             Vector y = x.src_mem ? from_memory() : from_accumulators(c, group);
-            const uint8_t *opd = has_operand() ? operands.take(operand_bytes()) : none;
-            vector(y, group, opd, output.take(output_bytes()));
+            Place<const uint8_t> from{};
+            if (has_operand()) from = take<const uint8_t>(operands, operand_bytes());
+            vector(y, group, from, take<uint8_t>(output, output_bytes()));
           }
         }
     state.active[isa::POST] += vectors * output_bytes() / state.memory.beat_bytes;

@@ -1,6 +1,7 @@
 """The compiled model against the reference arithmetic and the literal interpreter."""
 
 import ctypes
+import dataclasses
 import random
 import struct
 
@@ -13,6 +14,7 @@ from gradgate.hw.isa import Unit, encode
 from gradgate.sim.model import ModelDevice, model_library
 
 from tests.hw.operands import FloatSource
+from tests.sim import programs
 from tests.sim.reference import Reference
 
 CONFIGS = [Config(tm=8, tn=16, a_depth=16, b_depth=32, acc_depth=16),
@@ -180,11 +182,13 @@ def random_post(config, rng, memory_source):
         flags["opd_fp32"] = operand != "sgd" and flags["out_fp32"]
     if operand == "sgd":
         flags |= {"scale": 0, "bias": 0, "relu": 0}
+    elif operand == "opd_add":
+        flags["bias"] = 0
     p2, p1, p0 = rng.randint(1, 2), rng.randint(1, 3), 2 * rng.randint(1, 3)
 
     size = 8 if operand == "sgd" else 4 if flags.get("out_fp32") else config.elem_bytes
     total = p2 * p1 * p0 * config.tm * size // beat
-    o_n1 = rng.choice([k for k in (1, 2, 3, 6) if total % k == 0])
+    o_n1 = rng.choice([k for k in (1, 2, 3, 6, total) if total % k == 0])
     length = total // o_n1
     imm2 = 0x1000 + beat * rng.randrange(99)
     source = FloatSource(rng, "fp32")
@@ -259,6 +263,27 @@ def test_random_programs(config, seed):
             assert sum(counters.instructions.values()) == len(program)
             assert counters.cycles is None
         assert device.read(0, MEMORY) == bytes(reference.memory)
+
+
+@pytest.mark.parametrize("config", [dataclasses.replace(c, acc_depth=128) for c in CONFIGS],
+                         ids=name)
+def test_concurrent_programs(config):
+    """Programs whose units overlap as far as tokens allow, in the order of the model and at random."""
+    for seed in range(8):
+        program = programs.Generator(config, seed)
+        program.grow(8)
+        reference = Reference(config, program.image())
+        reference.run(0)
+        for check in (False, True):
+            with ModelDevice(config, programs.MEMORY, check=check) as device:
+                device.write(0, program.image())
+                try:
+                    device.run(0)
+                except NumericError:
+                    assert reference.flags
+                else:
+                    assert not reference.flags
+                assert device.read(0, programs.MEMORY) == bytes(reference.memory), seed
 
 
 # errors, tokens and the debug aid
