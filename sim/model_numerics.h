@@ -8,7 +8,7 @@
 
 namespace gg {
 
-// TM rows, TN lanes and MAN stored mantissa bits of the build come from the compiler's command line.
+// TM rows, TN lanes and MAN stored mantissa bits come from the command line of the compiler.
 constexpr int log2_of(int n) { return n == 1 ? 0 : 1 + log2_of(n / 2); }
 constexpr bool BF16 = MAN == 7;
 constexpr int FRAME = BF16 ? 22 - log2_of(TN) : 28;

@@ -268,7 +268,7 @@ def test_random_programs(config, seed):
 @pytest.mark.parametrize("config", [dataclasses.replace(c, acc_depth=128) for c in CONFIGS],
                          ids=name)
 def test_concurrent_programs(config):
-    """Programs whose units overlap as far as tokens allow, in the order of the model and at random."""
+    """Units overlap as far as tokens allow: in the order of the model and at random."""
     for seed in range(8):
         program = programs.Generator(config, seed)
         program.grow(8)
