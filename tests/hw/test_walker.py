@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Walker against nested loops."""
 
 from itertools import product

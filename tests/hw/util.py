@@ -226,7 +226,8 @@ def random_instruction(random, config, mode, limit=12):
         f[random.choice(["ng", "t1", "t0"])] = 1
     f["q2"], f["q1"], f["q0"] = (random.randint(1, high) for high in (2, 3, limit // 3))
     order = random.sample([("cq2", f["q2"]), ("cq1", f["q1"]), ("cq0", f["q0"])], 3)
-    stride = random.choice([1, -1, 2])
+    # no accumulator twice in a sweep
+    stride = random.choice([1, 2]) if f["q2"] * f["q1"] * f["q0"] <= config.acc_depth else 1
     for name, count in order:
         f[name] = stride * random.choice([1, -1])
         stride *= count
