@@ -50,6 +50,7 @@ class Generator:
     def __init__(self, config, seed):
         self.config = config
         self.random = random.Random(f"{config.name} {seed}")
+        self.seed = seed
         self.program = []
         self.defined = set()  # accumulators that have a value
         self._fill_buffers()
@@ -93,7 +94,7 @@ class Generator:
 
     def _numbers(self, size):
         """Random operands that also make sense as fp32: mostly moderate, some zero or subnormal."""
-        rng = np.random.default_rng(self.random.getrandbits(32))
+        rng = np.random.default_rng(self.seed)
         width = self.config.elem_bits
         bits = np.uint16 if width == 16 else np.uint32
         count = size // (width // 8)
@@ -205,7 +206,7 @@ class Generator:
         return Instruction(Unit.COMPUTE, {
             "zero": 1, "first": 1, "rows": self.config.tm, "lanes_last": self.config.tn, "ng": 1, "t1": 1,
             "t0": 1, "q2": 1, "q1": 1, "q0": count, "np": count, "cq0": 1, "al_n": 1, "sd1": 1, "sd0": 1,
-        }, {}, {"acc": set(range(count))}, tuple(range(count)))
+        }, {}, {"region": {0, 1}}, tuple(range(count)))
 
     def convolve(self):
         config, rnd = self.config, self.random
@@ -298,7 +299,10 @@ class Generator:
         fields["fence"] = overlap and before.order != order or self.coin(0.2)
         self.defined.update(order)
         return Instruction(Unit.COMPUTE, fields, {Unit.LOAD_A: a, Unit.LOAD_B: b},
-                           {"acc": set(order)}, order)
+                           {"region": self._regions(order)}, order)
+
+    def _regions(self, words):
+        return {word // self.config.acc_depth for word in words}
 
     # POST
 
@@ -319,7 +323,7 @@ class Generator:
         fields = {"src_base": base, "pool": pool, "w1": w[0], "w0": w[1],
                   **dict(zip(("as2", "as1", "as0", "aw1", "aw0"), strides))}
         tag_out = pool and self.coin(0.4)
-        return self._post(fields, p, {"acc": words}, tag_out)
+        return self._post(fields, p, {"region": self._regions(words)}, tag_out)
 
     def vectors(self):
         """A memory stream through the vector unit into memory."""
@@ -339,9 +343,9 @@ class Generator:
         fields |= {"p2": p[0], "p1": p[1], "p0": p[2], "tag_out": tag_out}
         operand = None if tag_out else rnd.choice((None, None, "opd_add", "mask", "sgd"))
         if not tag_out:
-            fields["relu"] = self.coin(0.3)
             if operand != "sgd":
-                fields |= {"scale": self.coin(0.3), "bias": self.coin(0.3), "imm0": self._number(-8, 2)}
+                fields |= {"scale": self.coin(0.3), "relu": self.coin(0.3), "imm0": self._number(-8, 2),
+                           "bias": operand != "opd_add" and self.coin(0.3)}
         fields["out_fp32"] = config.fmt == "fp32" or not tag_out and self.coin()
         if operand == "sgd":
             fields |= {"sgd": 1, "imm0": self._number(-12, -4), "imm1": self._number(-2, 0),
