@@ -460,35 +460,28 @@ def trace(module, example):
     return network
 
 
+_SAME_SHAPE = (
+    nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.Dropout, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU,
+    nn.ELU, nn.LeakyReLU, nn.ReLU6, nn.Hardswish, nn.Softmax)  # fmt: skip
+
+
 def _guess(builder, module):
     """Step over a refused module; whether the shape after it is known."""
-    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and not builder.flat:
-        try:
-            with torch.no_grad():
-                channels = (
-                    module.in_channels if isinstance(module, nn.Conv2d) else builder.shape[0]
-                )
-                twin = copy.deepcopy(module).to("meta")
-                out = twin(torch.empty(1, channels, *builder.shape[1:], device="meta"))
-            builder.shape = tuple(out.shape[1:])
-            return True
-        except (RuntimeError, ValueError):
-            return False
-    return isinstance(
-        module,
-        nn.BatchNorm2d
-        | nn.LayerNorm
-        | nn.Sigmoid
-        | nn.Tanh
-        | nn.GELU
-        | nn.SiLU
-        | nn.LeakyReLU
-        | nn.Dropout
-        | nn.Hardswish
-        | nn.ReLU6
-        | nn.ELU
-        | nn.Softmax,
-    )
+    if isinstance(module, _SAME_SHAPE):
+        return True
+    if builder.flat or not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        return False
+    channels = getattr(module, "in_channels", builder.shape[0])
+    try:
+        with torch.no_grad():
+            twin = copy.deepcopy(module).to("meta")
+            out = twin(torch.empty(1, channels, *builder.shape[1:], device="meta"))
+    except (RuntimeError, ValueError):
+        return False
+    if not isinstance(out, torch.Tensor):
+        return False
+    builder.shape = tuple(out.shape[1:])
+    return True
 
 
 def _tidy(layers):
