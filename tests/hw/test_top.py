@@ -67,17 +67,13 @@ def test_ports_and_lint(config, tmp_path):
     assert set(re.findall(r"%(?:Warning|Error)-(\w+)", result.stderr)) <= ACCEPTED
 
 
-def export(*arguments, seed="0"):
-    return subprocess.run([sys.executable, "-W", "ignore", "-m", "gradgate.hw.top", *arguments],
-                          env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True,
-                          text=True, timeout=300)
-
-
 def test_export_is_reproducible():
-    """The same text from the command line, in whatever process."""
+    """The same text from the command line, in another process with other hashes."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in asdict(CONFIG).items()]
-    texts = {export(*options, seed=seed).stdout for seed in ("1", "2")}
-    assert texts == {top.verilog(CONFIG)}
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "gradgate.hw.top", *options],
+        env={**os.environ, "PYTHONHASHSEED": "1"}, capture_output=True, text=True, timeout=300)
+    assert result.stdout == top.verilog(CONFIG)
 
 
 @pytest.mark.parametrize("option, message", [
