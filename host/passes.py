@@ -207,6 +207,7 @@ def forward_program(t):
     lw = Lowering(t.config)
     for i, step in enumerate(t.steps):
         layer, out, tags = step.layer, t.outputs[i], t.tags[i]
+        lw.program.label = layer.name, "forward"
         x = _view(step, t.source(i))
         if layer.op == "conv":
             forward(
@@ -265,6 +266,7 @@ def backward_program(t, train, fused):
         layer, below = step.layer, t.input_gradient or any(wanted[:i])
         if not (below or wanted[i]):
             break
+        lw.program.label = layer.name, "dX"
         if layer.pool is not None:
             backward(
                 lw,
@@ -297,6 +299,7 @@ def backward_program(t, train, fused):
                     scale=_scale(layer) if layer.op == "avgpool" else None,
                 )
         if wanted[i]:
+            lw.program.label = layer.name, "dW"
             weight_gradient(
                 lw,
                 t.windows(i),
@@ -307,6 +310,7 @@ def backward_program(t, train, fused):
                 key=i if fused else None,
             )
             if fused:
+                lw.program.label = layer.name, "update"
                 refresh(lw, step.weights)
     return lw.program
 
@@ -317,6 +321,7 @@ def update_program(steps, config, train):
     lw = Lowering(config)
     for i, (step, flags) in enumerate(zip(steps, train, strict=True)):
         if any(flags):
+            lw.program.label = step.layer.name, "update"
             sgd(lw, step.weights, i, flags)
             refresh(lw, step.weights)
     return lw.program

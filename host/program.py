@@ -64,6 +64,8 @@ class Program:
         self._items = []  # [unit, fields]
         self._waited = {}  # (from, to) -> latest index waited for
         self._patches = []  # (index, key)
+        self.label = None  # of the instructions that follow: (layer name, pass)
+        self._labels = []
 
     def __len__(self):
         return len(self._items)
@@ -88,6 +90,7 @@ class Program:
                 wait |= 1 << other
                 self._items[at][1]["signal"] |= 1 << unit
         self._items.append([unit, {"wait": wait, "signal": 0, **fields}])
+        self._labels.append(self.label)
         for hazard in reads:
             hazard.readers[unit] = index
         for hazard in writes:
@@ -100,6 +103,11 @@ class Program:
     def instructions(self):
         """The instructions as (Unit, dict of fields), END left out."""
         return [(unit, dict(fields)) for unit, fields in self._items]
+
+    @property
+    def labels(self):
+        """What each instruction is for: (layer name, pass)."""
+        return list(self._labels)
 
     def assemble(self):
         """The program as bytes, hyperparameters zero."""

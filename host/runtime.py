@@ -175,6 +175,18 @@ class Runtime:
         else:
             self._run(*run)
 
+    def step_programs(self, images):
+        """What a fused training step of `images` runs, and what is in memory then.
+
+        Returns ([forward Program, backward Program], [(name, bytes)]).
+        """
+        plan = self.plan(images, train=True)
+        train = tuple((step.weights is not None,) * 2 for step in self.steps)
+        programs = [forward_program(plan.tensors), backward_program(plan.tensors, train, True)]
+        sizes = [(f"{name} program", len(program.assemble()))
+                 for name, program in zip(("forward", "backward"), programs, strict=True)]
+        return programs, plan.arena.taken + sizes
+
     def input_gradient(self, plan):
         """Gradient of the input after `backward`, [image, channel, row, column]."""
         dx = plan.tensors.dx

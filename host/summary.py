@@ -1,0 +1,63 @@
+"""What a program will do, counted from its instructions: bytes moved and cycles of the array."""
+
+from dataclasses import dataclass
+
+from gradgate.hw.isa import BYTES, Unit
+
+__all__ = ["Usage", "summarise"]
+
+
+@dataclass
+class Usage:
+    """Totals over some instructions of a program.
+
+    `array_cycles` is how long the array alone needs: one cycle per moving vector, and no sweep shorter
+    than the docs/program.md section 4 allows; memory, draining and starting up come on top.
+    """
+
+    instructions: int = 0
+    array_cycles: int = 0
+    read_bytes: int = 0
+    write_bytes: int = 0
+
+    def __iadd__(self, other):
+        for name in vars(self):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        return self
+
+
+def _array_cycles(f, config):
+    if f["dw"]:
+        vectors = ((f["ng"] - 1) * config.tn + f["lanes_last"]) * f["t1"] * f["t0"] + f.get("ones", 0)
+        return -(-f["np"] // config.tn) * max(vectors, config.tn)
+    return f["ng"] * f["t1"] * f["t0"] * max(f["q2"] * f["q1"] * f["q0"], config.tm)
+
+
+def _post_bytes(f, config):
+    written = f["o_len"] * f["o_n1"] * f["o_n2"] * config.beat_bytes
+    read = written if any(f.get(k) for k in ("opd_add", "mask", "sgd")) else 0
+    if f.get("bias"):
+        read += 2 * config.tm * 4
+    if f.get("src_mem"):
+        word = 4 if f.get("src_fp32") else config.elem_bytes
+        read += f["p2"] * f["p1"] * f["p0"] * config.tm * word * (2 if f.get("src_odd") else 1)
+    return read, written
+
+
+def _usage(unit, fields, config):
+    f = {"dw": 0, **fields}
+    if unit in (Unit.LOAD_A, Unit.LOAD_B):
+        beats = f["d_len"] * f["d_n1"] * f["d_n2"] * f["d_n3"]
+        return Usage(1, 0, BYTES + beats * config.beat_bytes, 0)
+    if unit == Unit.COMPUTE:
+        return Usage(1, _array_cycles(f, config), BYTES, 0)
+    read, written = _post_bytes(f, config)
+    return Usage(1, 0, BYTES + read, written)
+
+
+def summarise(program, config):
+    """{(layer name, pass): Usage} of a Program, in the order of first appearance."""
+    found = {}
+    for (unit, fields), label in zip(program.instructions, program.labels, strict=True):
+        found.setdefault(label, Usage()).__iadd__(_usage(unit, fields, config))
+    return found
