@@ -29,15 +29,21 @@ def backward(lw, w, dy, dx, *, weights=None, scale=None, tags=None, mask=None):
         lw.a.partition(tile.a_words)
     lw.b.partition(tile.b_words)
     places = pixel_tiles(dx.images, dx.rows, dx.cols, tile)
+    sets = [
+        range(b, min(b + tile.sets, dx.blocks)) for b in range(0, dx.blocks, tile.sets)
+    ]
     order = (
-        [(p, b) for p in places for b in range(dx.blocks)]
+        [(p, s) for p in places for s in sets]
         if tile.pixels_outer
-        else [(p, b) for b in range(dx.blocks) for p in places]
+        else [(p, s) for s in sets for p in places]
     )
-    for place, block in order:
+    for place, blocks in order:
         base, acc = lw.region()
-        _multiply(lw, w, tile, dy, weights, tags, place, block, base, acc)
-        _drain(lw, dx, place, block, base, acc, scale, mask)
+        pixels = place[0][1] * place[1][1] * place[2][1]
+        for number, block in enumerate(blocks):
+            start = base + number * pixels
+            _multiply(lw, w, tile, dy, weights, tags, place, blocks, block, start, acc)
+        _drain(lw, dx, place, blocks, base, acc, scale, mask)
 
 
 def _phases(w, axis, first, count):
@@ -68,7 +74,7 @@ def _taps(phase, stride, first, count):
     return low, max(0, high - low + 1)
 
 
-def _multiply(lw, w, tile, dy, weights, tags, place, block, base, acc):
+def _multiply(lw, w, tile, dy, weights, tags, place, blocks, block, base, acc):
     config = lw.config
     tm, tn = config.tm, config.tn
     images, (r0, nr), (c0, nc) = place
@@ -90,15 +96,15 @@ def _multiply(lw, w, tile, dy, weights, tags, place, block, base, acc):
         slots = [lw.b.tile(key, load(Unit.LOAD_B, dy))]
         fields = {"bbase": slots[0].base, "rows": min(tm, w.n - block * tm)}
         pixels = chunk.rows * chunk.cols
-        rows = fields["rows"]
         if tags is not None:
             slots.append(lw.a.tile(key, load(Unit.LOAD_A, tags)))
         elif not w.ident:
+            entries = min(len(blocks) * tm, w.n - blocks[0] * tm)
             slots.append(
                 lw.a.tile(
-                    (block, index),
-                    lambda slot, chunk=chunk, rows=rows, pixels=pixels: _load_transposed(
-                        lw, slot, weights, block, chunk, rows, pixels
+                    (blocks, index),
+                    lambda slot, chunk=chunk, entries=entries: _load_transposed(
+                        lw, slot, weights, blocks[0], entries, chunk
                     ),
                 )
             )
@@ -143,11 +149,12 @@ def _multiply(lw, w, tile, dy, weights, tags, place, block, base, acc):
             else:
                 groups = chunk.groups(tn)
                 tap = (fr + s1 * u0 - chunk.kr0) * chunk.cols + fc + s0 * v0 - chunk.kc0
+                tap += (block - blocks[0]) * tm * pixels
                 sweep |= {
                     "abase": slots[1].base + tap,
                     "ng": groups,
                     "lanes_last": chunk.last(tn),
-                    "ag": rows * pixels,
+                    "ag": entries * pixels,
                     "bg": images[1] * image,
                     "at1": s1 * chunk.cols,
                     "at0": s0,
@@ -177,54 +184,36 @@ def _multiply(lw, w, tile, dy, weights, tags, place, block, base, acc):
             )
 
 
-def _load_transposed(lw, slot, weights, block, chunk, rows, pixels):
-    """Weights of the chunk's output channels and taps, for the input channels of one block."""
+def _load_transposed(lw, slot, weights, block, entries, chunk):
+    """Weights of the chunk's output channels and taps, for `entries` input channels from those of
+    `block` on."""
     tm, tn = lw.config.tm, lw.config.tn
     for group in range(chunk.groups(tn)):
         first = chunk.c0 + group * tn
         count = -(-min(tn, chunk.c0 + chunk.channels - first) // tm)
         load_weights(
-            lw,
-            slot,
-            weights,
-            first // tm,
-            count,
-            (block * tm, rows),
-            (chunk.kr0, chunk.rows),
-            (chunk.kc0, chunk.cols),
-            base=slot.base + group * rows * pixels,
-        )
+            lw, slot, weights, first // tm, count, (block * tm, entries), (chunk.kr0, chunk.rows),
+            (chunk.kc0, chunk.cols), base=slot.base + group * entries * chunk.rows * chunk.cols,
+        )  # fmt: skip
 
 
-def _drain(lw, dx, place, block, base, acc, scale, mask):
+def _drain(lw, dx, place, blocks, base, acc, scale, mask):
     (i0, ni), (r0, nr), (c0, nc) = place
     images = range(i0, i0 + ni)
-    offset = (
-        i0 * dx.image_bytes + block * dx.block_bytes + r0 * dx.row_bytes + c0 * dx.pixel_bytes
-    )
-    fields = {"out_fp32": int(dx.fmt == "fp32")}
+    offset = i0 * dx.image_bytes + blocks[0] * dx.block_bytes
+    offset += r0 * dx.row_bytes + c0 * dx.pixel_bytes
+    fields = {"src_base": base, "out_fp32": int(dx.fmt == "fp32"), "as0": 1, "p2": ni}
     if scale is not None:
         fields |= {"scale": 1, "imm0": scale}
     reads = [acc]
     if mask is not None:
-        fields |= {
-            "mask": 1,
-            "opd_base": mask.address + offset,
-            "opd_fp32": int(mask.fmt == "fp32"),
-        }
+        fields |= {"mask": 1, "opd_base": mask.address + offset, "opd_fp32": int(mask.fmt == "fp32")}
         reads += lw.memory(mask, images)
-    lw.post(
-        reads,
-        lw.memory(dx, images),
-        [(ni, dx.image_bytes), (nr, dx.row_bytes)],
-        nc * dx.pixel_bytes,
-        dx.address + offset,
-        src_base=base,
-        p2=ni,
-        p1=nr,
-        p0=nc,
-        as2=nr * nc,
-        as1=nc,
-        as0=1,
-        **fields,
-    )
+    if nc == dx.cols:
+        fields |= {"p1": len(blocks), "p0": nr * nc, "as2": nr * nc, "as1": ni * nr * nc}
+        inner = (len(blocks), dx.block_bytes), nr * dx.row_bytes
+    else:
+        fields |= {"p1": nr, "p0": nc, "as2": nr * nc, "as1": nc}
+        inner = (nr, dx.row_bytes), nc * dx.pixel_bytes
+    loops = [(ni, dx.image_bytes), inner[0]]
+    lw.post(reads, lw.memory(dx, images), loops, inner[1], dx.address + offset, **fields)

@@ -75,34 +75,25 @@ def load_map(
     hi1, hi0 = min(nr, x.rows - r0), min(nc, x.cols - c0)
     if hi1 <= lo1 or hi0 <= lo0:
         lo1 = hi1 = lo0 = hi0 = 0
-    base += (r0 + lo1) * x.row_bytes + (c0 + lo0) * x.pixel_bytes
-    for group, first in enumerate(range(0, blocks, per)):
-        count = min(per, blocks - first)
-        lw.load(
-            unit,
-            slot,
-            reads,
-            [(count, x.block_bytes), (ni, x.image_bytes), (hi1 - lo1, x.row_bytes)]
-            if hi1 > lo1
-            else [],
-            (hi0 - lo0) * x.pixel_bytes,
-            base + first * x.block_bytes if hi1 > lo1 else x.address,
-            abase=slot.base + group * words,
-            spp=x.block // elems,
-            nb=count,
-            cstep=x.block,
-            n2=ni,
-            n1=nr,
-            n0=nc,
-            a2=nr * pitch,
-            a1=pitch,
-            lo1=lo1,
-            hi1=hi1,
-            lo0=lo0,
-            hi0=hi0,
-            pack=int(bool(packed)),
-            **common,
-        )
+    else:
+        base += (r0 + lo1) * x.row_bytes + (c0 + lo0) * x.pixel_bytes
+    common |= {"spp": x.block // elems, "cstep": x.block, "n1": nr, "n0": nc, "a1": pitch,
+               "lo1": lo1, "hi1": hi1, "lo0": lo0, "hi0": hi0, "pack": int(bool(packed))}  # fmt: skip
+
+    def emit(first, count, loop, **fields):
+        inner = [(count, x.block_bytes), loop, (hi1 - lo1, x.row_bytes)] if hi1 else []
+        lw.load(unit, slot, reads, inner, (hi0 - lo0) * x.pixel_bytes, base + first * x.block_bytes,
+                abase=slot.base + first // per * words, nb=count, **common | fields)  # fmt: skip
+
+    if ni == 1:  # the loop over images is free to run over lane groups
+        whole, rest = divmod(blocks, per)
+        if whole:
+            emit(0, per, (whole, per * x.block_bytes), n2=whole, a2=words, k2=0)
+        if rest:
+            emit(whole * per, rest, (1, 0), n2=1)
+    else:
+        for first in range(0, blocks, per):
+            emit(first, min(per, blocks - first), (ni, x.image_bytes), n2=ni, a2=nr * pitch)
     return words
 
 

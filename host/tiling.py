@@ -294,20 +294,19 @@ def backward_tiling(w, config, tags=False):
                         cost = compute + loads_a + loads_b
                     cost += 0.01 * (compute + loads_a + loads_b)
                     if best is None or cost < best[0]:
-                        best = (
-                            cost,
-                            Tile(
-                                i,
-                                r,
-                                c,
-                                chunks,
-                                words(i, r, c) if tags else a_words,
-                                words(i, r, c),
-                                pixels_outer,
-                            ),
-                        )
+                        best = cost, (i, r, c, chunks, pixels_outer, words(i, r, c), a_words)
         if best is not None:
-            return best[1]
+            i, r, c, chunks, pixels_outer, b_words, a_words = best[1]
+            sets = 1
+            if c == w.size[1]:
+                # one long transfer for several blocks, but still some for the units to overlap
+                count = -(-w.images // i) * -(-w.size[0] // r)
+                sets = min(config.acc_depth // (i * r * c), -(-count * blocks // 4), blocks)
+                if a_words:
+                    sets = min(sets, config.a_depth // double // a_words)
+                sets = _even(blocks, sets)
+            a_words = b_words if tags else a_words * sets
+            return Tile(i, r, c, chunks, a_words, b_words, pixels_outer, sets)
     raise _no_fit(f"the gradient of a {w.kernel} window on {w.size}", config)
 
 
