@@ -158,7 +158,7 @@ class PostUnit(wiring.Component):
         ]
 
     def _read_source(self, m, insn, begin, start):
-        """Asks for a contiguous source of p2 * p1 * p0 blocks; returns whether that has been done."""
+        """Asks for p2 * p1 * p0 contiguous blocks; returns whether that has been done."""
         total = Signal(32, reset_less=True)
         addend = Signal(32, reset_less=True)
         factor = Signal(16, reset_less=True)
