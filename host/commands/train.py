@@ -26,7 +26,7 @@ checkpoint.pt and loss.png to the --out directory."""
 
 def arguments(parser):
     """Add the options of this command."""
-    parser.add_argument("--epochs", type=int, default=8, help="passes over the data (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=6, help="passes over the data (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=32, help="images per step (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=0.1,
                         help="highest learning rate of the one-cycle schedule (default: %(default)s)")
