@@ -76,13 +76,50 @@ def test_dotacc(config):
         overflows.append(any(overflow for _, overflow in sums))
     assert any(overflows) and not all(overflows)
 
+    out, flags = array_dotacc(config, a, b, acc)
+    assert out == expected
+    assert flags == overflows
+
+
+def array_dotacc(config, a, b, acc):
+    """Results and overflow flags of the compiled array: tm rows of `a` for each one of `b`."""
     arrays = [floats([[widen(config.fmt, v) for v in x] for x in rows]) for rows in (a, b)]
-    start, out = floats(acc), np.zeros(count * config.tm, np.float32)
-    flags = np.zeros(count, np.uint8)
+    start, out = floats(acc), np.zeros(len(acc), np.float32)
+    flags = np.zeros(len(b), np.uint8)
     pointers = [x.ctypes.data for x in (*arrays, start, out, flags)]
-    model_library(config).model_dotacc(count, *pointers)
-    assert out.view(np.uint32).tolist() == expected
-    assert flags.astype(bool).tolist() == overflows
+    model_library(config).model_dotacc(len(b), *pointers)
+    return out.view(np.uint32).tolist(), flags.astype(bool).tolist()
+
+
+def pattern(config, value):
+    """An operand, or with config None an fp32 number, of that value."""
+    bits = int(np.float32(value).view(np.uint32))
+    return bits >> 16 if config and config.fmt == "bf16" else bits
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=name)
+def test_dotacc_rounds_once(config):
+    """Ties that the last bit of the other term decides, and both sides of the smallest result."""
+    cases = []
+    for sign in (1, -1):
+        for tiny in (2.0**-60, -2.0**-60, 2.0**-120, -2.0**-100, 0.0):
+            cases.append((1 + 2.0**-12, sign * (1 + 2.0**-12), tiny))
+            cases.append((1 + 2.0**-12 + 2.0**-23, sign * (1 + 2.0**-12), tiny))
+        for low in range(-153, -146):
+            cases.append((2.0**(low // 2), -sign * 2.0**(low - low // 2), sign * 2.0**-126))
+        most = 2 - 2.0**-config.man_bits  # a little less than half a unit of the last place
+        for acc in (1, 1 + 2.0**-23, 1 + 2.0**-22, 2 - 2.0**-23):
+            cases += [(most, x * sign * most * 2.0**-26, acc) for x in (1, -1, 0.5, -0.5)]
+    a, b, acc, expected = [], [], [], []
+    for index, (x, y, start) in enumerate(cases):
+        lane = index % config.tn
+        b.append([pattern(config, y) if i == lane else 0 for i in range(config.tn)])
+        for r in range(config.tm):
+            used = r != index % config.tm  # one row of each tile only keeps its accumulator
+            a.append([pattern(config, x) if i == lane and used else 0 for i in range(config.tn)])
+            acc.append(pattern(None, start))
+            expected.append(numerics.dotacc(config, a[-1], b[-1], acc[-1])[0])
+    assert array_dotacc(config, a, b, acc)[0] == expected
 
 
 @pytest.mark.parametrize("config", CONFIGS[1:], ids=name)
