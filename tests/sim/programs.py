@@ -10,7 +10,6 @@ import random
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from gradgate.hw import isa
 from gradgate.hw.isa import Unit
 
@@ -18,6 +17,8 @@ __all__ = ["MEMORY", "Generator"]
 
 MEMORY = 0x14000  # bytes: program, then random data, then room for results
 PROGRAM, DATA, RESULTS = 0x0000, 0x4000, 0xc000
+STEPS = ("scale", "bias", "opd_add", "mask", "sgd", "relu", "imm0", "imm1", "imm2", "opd_base",
+         "opd_fp32")  # fields that ask for steps of the vector unit
 SLOTS = (DATA - PROGRAM) // isa.BYTES
 
 
@@ -63,7 +64,8 @@ class Generator:
     def grow(self, count):
         """Append `count` random instructions."""
         for _ in range(count):
-            kinds = [self.load_a, self.load_b, self.convolve, self.convolve, self.gradient, self.vectors]
+            kinds = [self.load_a, self.load_b, self.convolve, self.convolve, self.gradient,
+                     self.vectors]
             if self.defined:
                 kinds += [self.drain, self.drain]
             self._add(self.random.choice(kinds)())
@@ -117,7 +119,7 @@ class Generator:
     # memory streams
 
     def _runs(self, beats, low, high, *, overlap=True, loops=3):
-        """(base, [len, n1, n2, n3], [s1, s2, s3], bytes touched): runs of `beats` beats in low..high."""
+        """Runs of `beats` beats in low..high: (base, [len, n1, ...], [s1, ...], beats touched)."""
         unit = self.config.beat_bytes
         shape = _factors(self.random, beats, loops + 1)
         extent = [shape[0] * unit]  # of everything inside the loop, contiguous
@@ -126,11 +128,10 @@ class Generator:
         for attempt in itertools.count():
             slack = 0 if attempt > 20 else self.random.choice((0, 0, unit, 3 * unit, 4096))
             strides = [sign * (size + slack) for size, sign in
-                       zip(extent, self.random.choices((1, 1, -1), k=loops))]
+                       zip(extent, self.random.choices((1, 1, -1), k=loops), strict=False)]
             if overlap and self.coin(0.2):
                 strides[self.random.randrange(loops)] = 0
-            starts = {sum(i * s for i, s in zip(index, strides))
-                      for index in itertools.product(*(range(n) for n in shape[1:]))}
+            starts = set(_offsets(shape[1:], strides))
             span = max(starts) - min(starts) + shape[0] * unit
             if span > high - low or not overlap and len(starts) < math.prod(shape[1:]):
                 continue
@@ -152,8 +153,8 @@ class Generator:
             spp = config.tn // config.beat_elems
             base, shape, strides, touched = self._runs(depth * spp, DATA, RESULTS)
             self._add(Instruction(unit, {
-                **_descriptor(base, shape, strides), "spp": spp, "nb": 1, "n2": 1, "n1": 1, "n0": depth,
-                "hi1": 1, "hi0": depth, "sd1": 1, "sd0": 1,
+                **_descriptor(base, shape, strides), "spp": spp, "nb": 1, "n2": 1, "n1": 1,
+                "n0": depth, "hi1": 1, "hi0": depth, "sd1": 1, "sd0": 1,
             }, {"memory": touched}, {unit: set(range(depth))}))
 
     def load_a(self):
@@ -177,7 +178,8 @@ class Generator:
         fields = {
             "pack": pack, "padneg": self.coin(0.05), "abase": self._address(depth), "spp": spp,
             "ch0": ch0, "nb": nb, "cstep": cstep, "n2": n2, "n1": n1, "n0": n0,
-            "k2": rnd.randint(0, 255), "k1": rnd.randint(0, tn), "k0": 4 if pack else rnd.randint(0, 3),
+            "k2": rnd.randint(0, 255), "k1": rnd.randint(0, tn),
+            "k0": 4 if pack else rnd.randint(0, 3),
             "a2": self._address(depth), "a1": rnd.choice((n0, self._address(depth))),
             "lo1": lo1, "hi1": hi1, "lo0": lo0, "hi0": hi0,
             "sd1": rnd.randint(1, 3), "sd0": 1 if pack else rnd.randint(1, 3)}
@@ -204,8 +206,9 @@ class Generator:
         count = 2 * self.config.acc_depth
         self.defined = set(range(count))
         return Instruction(Unit.COMPUTE, {
-            "zero": 1, "first": 1, "rows": self.config.tm, "lanes_last": self.config.tn, "ng": 1, "t1": 1,
-            "t0": 1, "q2": 1, "q1": 1, "q0": count, "np": count, "cq0": 1, "al_n": 1, "sd1": 1, "sd0": 1,
+            "zero": 1, "first": 1, "rows": self.config.tm, "lanes_last": self.config.tn, "ng": 1,
+            "t1": 1, "t0": 1, "q2": 1, "q1": 1, "q0": count, "np": count, "cq0": 1, "al_n": 1,
+            "sd1": 1, "sd0": 1,
         }, {}, {"region": {0, 1}}, tuple(range(count)))
 
     def convolve(self):
@@ -215,20 +218,20 @@ class Generator:
         kind = rnd.choice(("plain", "plain", "a_pix", "a_pix", "ident", "sel", "zero"))
         pack = config.tn >= 8 and kind != "sel" and self.coin(0.3)
         fields = {
-            "pack": pack, "ident": kind in ("ident", "sel"), "sel": kind == "sel", "zero": kind == "zero",
-            "a_pix": kind == "a_pix", "abase": self._address(config.a_depth),
+            "pack": pack, "ident": kind in ("ident", "sel"), "sel": kind == "sel",
+            "zero": kind == "zero", "a_pix": kind == "a_pix",
+            "abase": self._address(config.a_depth),
             "bbase": self._address(config.b_depth), "rows": rnd.randint(1, config.tm),
             "lanes_last": rnd.randint(1, config.tn), "ng": ng, "t1": t1, "t0": t0,
             "q2": q[0], "q1": q[1], "q0": q[2], "np": math.prod(q),
-            **{name: self._step() for name in ("ag", "bg", "at1", "at0", "bt1", "bt0", "bq2", "bq1", "bq0",
-                                               "ar", "al0", "al1")},
+            **{name: self._step() for name in ("ag", "bg", "at1", "at0", "bt1", "bt0", "bq2", "bq1",
+                                               "bq0", "ar", "al0", "al1")},
             "al_n": rnd.randint(1, config.tn), "rch0": rnd.randrange(config.tn),
             "tag0": rnd.randrange(12), "tg1": rnd.randrange(128), "tg0": rnd.randrange(3),
             "sd1": 1, "sd0": 1}
         fields["cbase"], cq = self._visits(q)
-        fields |= dict(zip(("cq2", "cq1", "cq0"), cq))
-        order = tuple((fields["cbase"] + sum(i * s for i, s in zip(index, cq))) % (2 * config.acc_depth)
-                      for index in itertools.product(*map(range, q)))
+        fields |= dict(zip(("cq2", "cq1", "cq0"), cq, strict=True))
+        order = tuple((fields["cbase"] + x) % (2 * config.acc_depth) for x in _offsets(q, cq))
         a, b = self._convolution_words(fields)
         return self._compute(fields, order, a, b)
 
@@ -283,13 +286,15 @@ class Generator:
         fields = {
             "dw": 1, "ones": ones, "abase": self._address(config.a_depth),
             "bbase": self._address(config.b_depth), "cbase": rnd.randrange(count),
-            "rows": rnd.randint(1, config.tm), "lanes_last": lanes_last, "ng": ng, "t1": t1, "t0": t0,
-            "q2": q[0], "q1": q[1], "q0": q[2], "np": math.prod(q),
+            "rows": rnd.randint(1, config.tm), "lanes_last": lanes_last,
+            "ng": ng, "t1": t1, "t0": t0, "q2": q[0], "q1": q[1], "q0": q[2], "np": math.prod(q),
             **{name: self._step() for name in ("bg", "bt1", "bt0", "bq2", "bq1", "bq0")},
-            "rch0": rnd.randrange(config.tn), "kc": q[2] % config.tn if self.coin() else rnd.randrange(256),
+            "rch0": rnd.randrange(config.tn),
+            "kc": q[2] % config.tn if self.coin() else rnd.randrange(256),
             "al_n": 1, "sd1": rnd.randint(1, 3), "sd0": rnd.randint(1, 3)}
         order = tuple((fields["cbase"] + j) % count for j in range(vectors - 1 + ones))
-        a = {(fields["abase"] + i) % config.a_depth for i in range(-(-fields["np"] // config.tn) * config.tn)}
+        lanes = math.ceil(fields["np"] / config.tn) * config.tn
+        a = {(fields["abase"] + i) % config.a_depth for i in range(lanes)}
         return self._compute(fields, order, a, set(range(config.b_depth)))
 
     def _compute(self, fields, order, a, b):
@@ -316,12 +321,11 @@ class Generator:
             w = [rnd.randint(1, 3), rnd.randint(1, 3)] if pool else [1, 1]
             strides = [rnd.randint(-2, 7) for _ in range(5)]
             base = rnd.choice(sorted(self.defined))
-            words = {(base + sum(i * s for i, s in zip(index, strides))) % count
-                     for index in itertools.product(*map(range, p + w))}
+            words = {(base + x) % count for x in _offsets(p + w, strides)}
             if self.defined.issuperset(words):
                 break
         fields = {"src_base": base, "pool": pool, "w1": w[0], "w0": w[1],
-                  **dict(zip(("as2", "as1", "as0", "aw1", "aw0"), strides))}
+                  **dict(zip(("as2", "as1", "as0", "aw1", "aw0"), strides, strict=True))}
         tag_out = pool and self.coin(0.4)
         return self._post(fields, p, {"region": self._regions(words)}, tag_out)
 
@@ -334,8 +338,10 @@ class Generator:
         size = math.prod(p) * config.tm * (4 if fp32 else config.elem_bytes) * (2 if odd else 1)
         low, high = self._source()
         base = low + config.beat_bytes * rnd.randrange((high - low - size) // config.beat_bytes)
-        fields = {"src_mem": 1, "src_fp32": fp32, "src_odd": odd, "src_base": base, "w1": 1, "w0": 1}
-        return self._post(fields, p, {"memory": set(range(base, base + size, config.beat_bytes))}, False)
+        fields = {"src_mem": 1, "src_fp32": fp32, "src_odd": odd, "src_base": base,
+                  "w1": 1, "w0": 1}
+        source = set(range(base, base + size, config.beat_bytes))
+        return self._post(fields, p, {"memory": source}, False)
 
     def _post(self, fields, p, reads, tag_out):
         config, rnd = self.config, self.random
@@ -344,7 +350,8 @@ class Generator:
         operand = None if tag_out else rnd.choice((None, None, "opd_add", "mask", "sgd"))
         if not tag_out:
             if operand != "sgd":
-                fields |= {"scale": self.coin(0.3), "relu": self.coin(0.3), "imm0": self._number(-8, 2),
+                fields |= {"scale": self.coin(0.3), "imm0": self._number(-8, 2),
+                           "relu": self.coin(0.3),
                            "bias": operand != "opd_add" and self.coin(0.3)}
         fields["out_fp32"] = config.fmt == "fp32" or not tag_out and self.coin()
         if operand == "sgd":
@@ -377,7 +384,8 @@ class Generator:
             fields["opd_base"] = base + move
             touched |= {address + move for address in written}
         if not touched.isdisjoint(written) and fields.get("opd_base") != fields["out_base"]:
-            return self._post({k: v for k, v in fields.items() if k not in _STEPS}, p, reads, tag_out)
+            bare = {name: value for name, value in fields.items() if name not in STEPS}
+            return self._post(bare, p, reads, tag_out)
         reads = reads | {"memory": touched}
         return Instruction(Unit.POST, fields, reads, {"memory": written})
 
@@ -387,12 +395,15 @@ class Generator:
         return int(value.view(np.uint32))
 
 
-_STEPS = ("scale", "bias", "opd_add", "mask", "sgd", "relu", "imm0", "imm1", "imm2", "opd_base", "opd_fp32")
-
-
 def _descriptor(base, shape, strides):
     return {"d_base": base, "d_len": shape[0], "d_n1": shape[1], "d_n2": shape[2], "d_n3": shape[3],
             "d_s1": strides[0], "d_s2": strides[1], "d_s3": strides[2]}
+
+
+def _offsets(counts, strides):
+    """The offsets of nested loops, in order, the innermost last."""
+    return [sum(i * s for i, s in zip(index, strides, strict=True))
+            for index in itertools.product(*map(range, counts))]
 
 
 def _factors(rnd, product, count):
@@ -406,10 +417,10 @@ def _factors(rnd, product, count):
 
 
 def _synchronise(program, result):
-    """Set `wait` and `signal` in `result` so that conflicting instructions of `program` keep their order.
+    """Set `wait` and `signal` in `result` so that conflicts in `program` keep their order.
 
-    Tokens from one unit to another are taken in the order in which they are given, so a pair is needed only
-    when it is newer, at its producer, than all pairs so far.
+    Tokens from one unit to another are taken in the order in which they are given, so a pair is
+    needed only when it is newer, at its producer, than all pairs so far.
     """
     paired = {}  # (producer, consumer) -> number of the last producing instruction
     for number, instruction in enumerate(program):
