@@ -6,16 +6,32 @@ from .compiled import CompiledModel, compile
 from .device import Counters, Device
 from .devices import device
 from .errors import (
-                     BusError,
-                     DeviceError,
-                     DeviceTimeout,
-                     GradgateError,
-                     NumericError,
-                     OutOfMemoryError,
-                     ProgramError,
-                     UnsupportedError,
+    BusError,
+    DeviceError,
+    DeviceTimeout,
+    GradgateError,
+    NumericError,
+    OutOfMemoryError,
+    ProgramError,
+    UnsupportedError,
 )
 
-__all__ = ["compile", "device", "optim", "CompiledModel", "Device", "Counters", "Board", "BOARDS",
-           "board", "GradgateError", "UnsupportedError", "OutOfMemoryError", "DeviceError",
-           "DeviceTimeout", "BusError", "ProgramError", "NumericError"]
+__all__ = [
+    "compile",
+    "device",
+    "optim",
+    "CompiledModel",
+    "Device",
+    "Counters",
+    "Board",
+    "BOARDS",
+    "board",
+    "GradgateError",
+    "UnsupportedError",
+    "OutOfMemoryError",
+    "DeviceError",
+    "DeviceTimeout",
+    "BusError",
+    "ProgramError",
+    "NumericError",
+]

@@ -45,27 +45,44 @@ class Board:
         return self.config.tm * self.config.tn * self.clock_hz
 
 
-BOARDS = {b.name: b for b in (
-    Board(
-        name="ulx3s-85f",
-        description="ULX3S, LFE5U-85F: 8x16 bf16, 32 MB SDRAM of 16 bits",
-        config=Config(tm=8, tn=16, fmt="bf16", beat_bits=64),
-        memory_size=32 << 20, clock_hz=80e6, memory_latency=12,
-        # a 64-bit beat is four words of the 16-bit SDRAM; LiteDRAM's native port reaches about 87 % of
-        # its peak with 64-beat bursts (measured on its simulation)
-        beat_cycles=4.6),
-    Board(
-        name="zcu102",
-        description="16x16 fp32, the array of EF-Train (simulation only)",
-        config=Config(tm=16, tn=16, fmt="fp32", beat_bits=128, a_depth=4096, b_depth=4096,
-                      acc_depth=2048),
-        memory_size=512 << 20, clock_hz=100e6, memory_latency=40, beat_cycles=1.0),
-    Board(
-        name="tiny",
-        description="2x4 bf16, small buffers: for tests and for reading waveforms (simulation only)",
-        config=Config(tm=2, tn=4, fmt="bf16", beat_bits=32, a_depth=256, b_depth=256, acc_depth=128),
-        memory_size=4 << 20, clock_hz=50e6, memory_latency=8, beat_cycles=1.0),
-)}
+BOARDS = {
+    b.name: b
+    for b in (
+        Board(
+            name="ulx3s-85f",
+            description="ULX3S, LFE5U-85F: 8x16 bf16, 32 MB SDRAM of 16 bits",
+            config=Config(tm=8, tn=16, fmt="bf16", beat_bits=64),
+            memory_size=32 << 20,
+            clock_hz=80e6,
+            memory_latency=12,
+            # a 64-bit beat is four words of the 16-bit SDRAM; LiteDRAM's native port reaches about
+            # 87 % of its peak with 64-beat bursts (measured on its simulation)
+            beat_cycles=4.6,
+        ),
+        Board(
+            name="zcu102",
+            description="16x16 fp32, the array of EF-Train (simulation only)",
+            config=Config(
+                tm=16, tn=16, fmt="fp32", beat_bits=128, a_depth=4096, b_depth=4096, acc_depth=2048
+            ),
+            memory_size=512 << 20,
+            clock_hz=100e6,
+            memory_latency=40,
+            beat_cycles=1.0,
+        ),
+        Board(
+            name="tiny",
+            description="2x4 bf16, small buffers: for tests and reading waveforms (simulation only)",
+            config=Config(
+                tm=2, tn=4, fmt="bf16", beat_bits=32, a_depth=256, b_depth=256, acc_depth=128
+            ),
+            memory_size=4 << 20,
+            clock_hz=50e6,
+            memory_latency=8,
+            beat_cycles=1.0,
+        ),
+    )
+}
 
 
 def board(name):

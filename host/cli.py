@@ -16,27 +16,43 @@ __all__ = ["main"]
 DESCRIPTION = """\
 Train convolutional networks on an FPGA, or on its exact simulation.
 
-Backends (--device): `model` executes the device's program bit for bit without a clock; `rtl` simulates the
-gateware cycle by cycle. Both give the same weights to the last bit."""
+Backends (--device): `model` executes the device's program bit for bit without a clock; `rtl`
+simulates the gateware cycle by cycle. Both give the same weights to the last bit."""
 
 
 def _common(parser, command):
-    parser.add_argument("--device", default=command.DEVICE, metavar="NAME",
-                        help="backend: model or rtl (default: %(default)s)")
-    parser.add_argument("--board", default="ulx3s-85f", choices=sorted(BOARDS),
-                        help="board profile: array size, format, memory (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE",
-                        help="also write the result as one JSON object to FILE")
+    parser.add_argument(
+        "--device",
+        default=command.DEVICE,
+        metavar="NAME",
+        help="backend: model or rtl (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--board",
+        default="ulx3s-85f",
+        choices=sorted(BOARDS),
+        help="board profile: array size, format, memory (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the result as one JSON object to FILE"
+    )
 
 
 def build_parser():
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(prog="gradgate", description=DESCRIPTION,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="gradgate",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in (("train", train), ("plan", plan), ("selftest", selftest)):
-        sub = commands.add_parser(name, help=command.HELP, description=command.DESCRIPTION,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub = commands.add_parser(
+            name,
+            help=command.HELP,
+            description=command.DESCRIPTION,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         _common(sub, command)
         command.arguments(sub)
         sub.set_defaults(run=command.run)
@@ -44,7 +60,7 @@ def build_parser():
 
 
 def main(argv=None):
-    """Run one command; returns the exit status: 0 success, 1 the command found a failure, 2 bad use."""
+    """Run one command; returns the exit status: 0 success, 1 failure."""
     args = build_parser().parse_args(argv)
     console = Console(quiet=getattr(args, "quiet", False))
     try:

@@ -22,7 +22,8 @@ def digits(seed=0):
     """
     data = load_digits()
     x = (data.images[:, None] / 8.0 - 1.0).astype(np.float32)
-    parts = train_test_split(x, data.target.astype(np.int64), test_size=0.2, stratify=data.target,
-                             random_state=seed)
+    parts = train_test_split(
+        x, data.target.astype(np.int64), test_size=0.2, stratify=data.target, random_state=seed
+    )
     x_train, x_test, y_train, y_test = map(torch.from_numpy, parts)
     return (x_train, y_train), (x_test, y_test)

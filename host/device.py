@@ -13,8 +13,9 @@ class Counters:
     """What the device counted while it ran one program, or the sum over several.
 
     `cycles` is None on a backend without a clock. The dicts have one entry per unit of UNITS:
-    `busy`, cycles executing an instruction; `starved`, cycles waiting for tokens with an instruction at
-    hand; `active`, cycles of useful work (docs/architecture.md, section 2); `instructions`, how many completed.
+    `busy`, cycles executing an instruction; `starved`, cycles waiting for tokens with an
+    instruction at hand; `active`, cycles of useful work (docs/architecture.md, section 2);
+    `instructions`, how many completed.
     """
 
     cycles: int | None = None
@@ -29,17 +30,25 @@ class Counters:
         known = [c for c in (self.cycles, other.cycles) if c is not None]
         return Counters(
             sum(known) if known else None,
-            *({u: a[u] + b[u] for u in UNITS}
-              for a, b in ((self.busy, other.busy), (self.starved, other.starved),
-                           (self.active, other.active), (self.instructions, other.instructions))),
-            self.read_bytes + other.read_bytes, self.write_bytes + other.write_bytes)
+            *(
+                {u: a[u] + b[u] for u in UNITS}
+                for a, b in (
+                    (self.busy, other.busy),
+                    (self.starved, other.starved),
+                    (self.active, other.active),
+                    (self.instructions, other.instructions),
+                )
+            ),
+            self.read_bytes + other.read_bytes,
+            self.write_bytes + other.write_bytes,
+        )
 
 
 class Device(ABC):
     """One gradgate device: `config` (gradgate.hw.config.Config), `memory_size` in bytes, `name`.
 
-    Addresses are byte addresses from 0. After any exception of `run` the device is reset and usable; its memory keeps
-    its contents.
+    Addresses are byte addresses from 0. After any exception of `run` the device is reset and
+    usable; its memory keeps its contents.
     """
 
     name: str
@@ -57,10 +66,11 @@ class Device(ABC):
     def run(self, address, *, timeout=1_000_000):
         """Run the program at `address` to its END; return Counters.
 
-        `timeout` is in cycles without progress. Raises DeviceTimeout, BusError, ProgramError, NumericError.
+        `timeout` is in cycles without progress. Raises DeviceTimeout, BusError, ProgramError,
+        NumericError.
         """
 
-    def close(self):
+    def close(self):  # noqa: B027  (a backend may have nothing to release)
         """Release the device; closing twice does no harm."""
 
     def __enter__(self):

@@ -11,8 +11,8 @@ __all__ = ["Usage", "summarise"]
 class Usage:
     """Totals over some instructions of a program.
 
-    `array_cycles` is how long the array alone needs: one cycle per moving vector, and no sweep shorter
-    than the docs/program.md section 4 allows; memory, draining and starting up come on top.
+    `array_cycles` is how long the array alone needs: one cycle per moving vector, and no sweep
+    shorter than docs/program.md section 4 allows; memory, draining and starting up come on top.
     """
 
     instructions: int = 0
@@ -28,7 +28,9 @@ class Usage:
 
 def _array_cycles(f, config):
     if f["dw"]:
-        vectors = ((f["ng"] - 1) * config.tn + f["lanes_last"]) * f["t1"] * f["t0"] + f.get("ones", 0)
+        vectors = ((f["ng"] - 1) * config.tn + f["lanes_last"]) * f["t1"] * f["t0"] + f.get(
+            "ones", 0
+        )
         return -(-f["np"] // config.tn) * max(vectors, config.tn)
     return f["ng"] * f["t1"] * f["t0"] * max(f["q2"] * f["q1"] * f["q0"], config.tm)
 

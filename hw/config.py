@@ -25,8 +25,8 @@ class Config:
     fmt : str
         Operand format, "bf16" or "fp32".
     beat_bits : int
-        Width of one beat of the internal burst port: 32, 64 or 128; at most four operands, and at most
-        one channel block (tm operands).
+        Width of one beat of the internal burst port: 32, 64 or 128; at most four operands, and at
+        most one channel block (tm operands).
     a_depth, b_depth : int
         Tile buffer depth in words of tn operands. Powers of two, at most 32768.
     acc_depth : int

@@ -92,7 +92,8 @@ COMPUTE = COMMON | {
 }
 
 POST = COMMON | {
-    "src_mem": _u(0, 12, 1), "src_fp32": _u(0, 13, 1), "src_odd": _u(0, 14, 1), "pool": _u(0, 15, 1),
+    "src_mem": _u(0, 12, 1), "src_fp32": _u(0, 13, 1), "src_odd": _u(0, 14, 1),
+    "pool": _u(0, 15, 1),
     "tag_out": _u(0, 16, 1), "scale": _u(0, 17, 1), "bias": _u(0, 18, 1), "opd_add": _u(0, 19, 1),
     "relu": _u(0, 20, 1), "mask": _u(0, 21, 1), "sgd": _u(0, 22, 1), "out_fp32": _u(0, 23, 1),
     "opd_fp32": _u(0, 24, 1),
@@ -149,12 +150,13 @@ def c_header():
              f"constexpr int WORDS = {WORDS};"]
     lines += [f"constexpr uint32_t {unit.name} = {int(unit)};" for unit in Unit]
     for name, layout in (("Load", LOAD), ("Compute", COMPUTE), ("Post", POST)):
-        members = "".join(f" {'int32_t' if f.signed else 'uint32_t'} {n};" for n, f in layout.items())
-        lines += [f"struct {name} {{{members}}};", f"inline {name} decode_{name}(const uint32_t *w) {{",
-                  f"  {name} x;"]
+        members = "".join(f" {'u' * (not f.signed)}int32_t {n};" for n, f in layout.items())
+        lines += [f"struct {name} {{{members}}};",
+                  f"inline {name} decode_{name}(const uint32_t *w) {{", f"  {name} x;"]
         for n, f in layout.items():
             if f.signed:
-                lines.append(f"  x.{n} = (int32_t)(w[{f.word}] << {32 - f.lo - f.width}) >> {32 - f.width};")
+                left, right = 32 - f.lo - f.width, 32 - f.width
+                lines.append(f"  x.{n} = (int32_t)(w[{f.word}] << {left}) >> {right};")
             else:
                 lines.append(f"  x.{n} = (w[{f.word}] >> {f.lo}) & 0x{(1 << f.width) - 1:x}u;")
         lines += ["  return x;", "}"]

@@ -1,9 +1,8 @@
 """`gradgate plan`: what a training step will do, before anything runs."""
 
+import gradgate
 import torch
 from rich.table import Table
-
-import gradgate
 
 from ..boards import board
 from ..data import digits
@@ -24,8 +23,9 @@ bytes read and written; then where everything lies in device memory. Nothing is 
 
 def arguments(parser):
     """Add the options of this command."""
-    parser.add_argument("--batch", type=int, default=32,
-                        help="images per step (default: %(default)s)")
+    parser.add_argument(
+        "--batch", type=int, default=32, help="images per step (default: %(default)s)"
+    )
 
 
 def _macs(layer, name, first):
@@ -60,17 +60,25 @@ def run(args, console):
         row["array_utilisation"] = row["macs"] / cycles if cycles else None
 
     console.print(f"{profile.description}; batch {args.batch}")
-    table = Table("layer", "pass", "instructions", "MACs", "array cycles", "utilisation", "read",
-                  "written")
+    table = Table(
+        "layer", "pass", "instructions", "MACs", "array cycles", "utilisation", "read", "written"
+    )
     for column in table.columns[2:]:
         column.justify = "right"
     for row in rows:
         if row["layer"] == "total":
             table.add_section()
         use = row["array_utilisation"]
-        table.add_row(row["layer"], row["pass"], f"{row['instructions']:,}", f"{row['macs']:,}",
-                      f"{row['array_cycles']:,}", "" if use is None else f"{use:.1%}",
-                      f"{row['read_bytes']:,}", f"{row['write_bytes']:,}")
+        table.add_row(
+            row["layer"],
+            row["pass"],
+            f"{row['instructions']:,}",
+            f"{row['macs']:,}",
+            f"{row['array_cycles']:,}",
+            "" if use is None else f"{use:.1%}",
+            f"{row['read_bytes']:,}",
+            f"{row['write_bytes']:,}",
+        )
     console.print(table)
     places = Table("in device memory", "bytes")
     places.columns[1].justify = "right"
@@ -80,5 +88,10 @@ def run(args, console):
     places.add_section()
     places.add_row(f"total, of {profile.memory_size:,}", f"{used:,}")
     console.print(places)
-    return {"board": args.board, "batch": args.batch, "passes": rows[:-1], "total": rows[-1],
-            "memory": dict(memory)}, 0
+    return {
+        "board": args.board,
+        "batch": args.batch,
+        "passes": rows[:-1],
+        "total": rows[-1],
+        "memory": dict(memory),
+    }, 0

@@ -3,10 +3,9 @@
 import time
 from pathlib import Path
 
+import gradgate
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-import gradgate
 
 from ..boards import board
 from ..data import digits
@@ -19,25 +18,43 @@ __all__ = ["HELP", "DESCRIPTION", "DEVICE", "arguments", "run"]
 HELP = "train a CNN on handwritten digits"
 DEVICE = "rtl"
 DESCRIPTION = """\
-Train a small CNN (two convolutions, pooling, a linear layer) on the 1,797 UCI handwritten digits, a fifth of them
-held out. Forward, backward and update run on the device; the host only computes the loss. Writes
-checkpoint.pt and loss.png to the --out directory."""
+Train a small CNN (two convolutions, pooling, a linear layer) on the 1,797 UCI handwritten digits,
+a fifth of them held out. Forward, backward and update run on the device; the host only computes the
+loss. Writes checkpoint.pt and loss.png to the --out directory."""
 
 
 def arguments(parser):
     """Add the options of this command."""
-    parser.add_argument("--epochs", type=int, default=6, help="passes over the data (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="images per step (default: %(default)s)")
-    parser.add_argument("--lr", type=float, default=0.1,
-                        help="highest learning rate of the one-cycle schedule (default: %(default)s)")
+    parser.add_argument(
+        "--epochs", type=int, default=6, help="passes over the data (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=32, help="images per step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--lr",
+        type=float,
+        default=0.1,
+        help="highest learning rate of the one-cycle schedule (default: %(default)s)",
+    )
     parser.add_argument("--momentum", type=float, default=0.9, help="(default: %(default)s)")
     parser.add_argument("--weight-decay", type=float, default=0.0, help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0,
-                        help="seed of weights and batch order (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs/train"), metavar="DIR",
-                        help="where checkpoint.pt and loss.png go (default: %(default)s)")
-    parser.add_argument("--resume", type=Path, metavar="FILE",
-                        help="go on from this checkpoint, to the same weights as without the break")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of weights and batch order (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/train"),
+        metavar="DIR",
+        help="where checkpoint.pt and loss.png go (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="go on from this checkpoint, to the same weights as without the break",
+    )
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
@@ -50,13 +67,23 @@ class Run:
         torch.manual_seed(args.seed)
         self.order = torch.Generator().manual_seed(args.seed)
         self.net = digits_cnn()
-        self.model = gradgate.compile(self.net, example_inputs=(self.train[0][:args.batch],), device=device)
-        self.optimizer = gradgate.optim.SGD(self.model.parameters(), lr=args.lr, momentum=args.momentum,
-                                            weight_decay=args.weight_decay)
+        self.model = gradgate.compile(
+            self.net, example_inputs=(self.train[0][: args.batch],), device=device
+        )
+        self.optimizer = gradgate.optim.SGD(
+            self.model.parameters(),
+            lr=args.lr,
+            momentum=args.momentum,
+            weight_decay=args.weight_decay,
+        )
         self.steps_per_epoch = -(-len(self.train[0]) // args.batch)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, max_lr=args.lr, total_steps=args.epochs * self.steps_per_epoch,
-            pct_start=0.2, cycle_momentum=False)
+            self.optimizer,
+            max_lr=args.lr,
+            total_steps=args.epochs * self.steps_per_epoch,
+            pct_start=0.2,
+            cycle_momentum=False,
+        )
         self.epoch = 0
         self.losses = []
         self.accuracies = []
@@ -65,8 +92,10 @@ class Run:
     @property
     def counters(self):
         """What the device counted in all training steps; testing is not among them."""
-        return sum((counters for name, counters in self.model.profile().items() if name != "inference"),
-                   self.earlier)
+        return sum(
+            (counters for name, counters in self.model.profile().items() if name != "inference"),
+            self.earlier,
+        )
 
     def options(self):
         """What must be the same when a run is resumed."""
@@ -75,10 +104,20 @@ class Run:
 
     def save(self, path):
         """Write a checkpoint from which `load` continues bit for bit."""
-        torch.save({"net": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                    "schedule": self.schedule.state_dict(), "order": self.order.get_state(),
-                    "epoch": self.epoch, "losses": self.losses, "accuracies": self.accuracies,
-                    "counters": vars(self.counters), "options": self.options()}, path)
+        torch.save(
+            {
+                "net": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "order": self.order.get_state(),
+                "epoch": self.epoch,
+                "losses": self.losses,
+                "accuracies": self.accuracies,
+                "counters": vars(self.counters),
+                "options": self.options(),
+            },
+            path,
+        )
 
     def load(self, path):
         """Continue from a checkpoint; raises GradgateError if it is damaged or of another run."""
@@ -89,14 +128,18 @@ class Run:
             raise
         except Exception as error:
             raise GradgateError(f"{path} is not a complete checkpoint: {error}") from error
-        other = [f"--{k.replace('_', '-')} {v}" for k, v in options.items() if self.options()[k] != v]
+        other = [
+            f"--{k.replace('_', '-')} {v}" for k, v in options.items() if self.options()[k] != v
+        ]
         if other:
             raise GradgateError(f"{path} was made with {' '.join(other)}; resume with the same")
         self.model.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.order.set_state(state["order"])
-        self.epoch, self.losses, self.accuracies = (state[k] for k in ("epoch", "losses", "accuracies"))
+        self.epoch, self.losses, self.accuracies = (
+            state[k] for k in ("epoch", "losses", "accuracies")
+        )
         self.earlier = gradgate.Counters(**state["counters"])
 
     def train_epoch(self, advance):
@@ -121,9 +164,15 @@ class Run:
 
 
 def _progress(console):
-    return Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"),
-                    TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]}"),
-                    TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f}%"),
+        TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
 
 
 def run(args, console):
@@ -138,45 +187,68 @@ def run(args, console):
         if args.resume:
             training.load(args.resume)
         parameters = sum(p.numel() for p in training.model.parameters())
-        console.print(f"{parameters:,} parameters, {len(training.train[0])} training and "
-                      f"{len(training.test[0])} held-out images; {profile.description}; "
-                      f"backend {args.device}")
+        console.print(
+            f"{parameters:,} parameters, {len(training.train[0])} training and "
+            f"{len(training.test[0])} held-out images; {profile.description}; "
+            f"backend {args.device}"
+        )
         started = time.perf_counter()
         with _progress(console) as progress:
-            task = progress.add_task("", total=args.epochs * training.steps_per_epoch, loss=float("nan"),
-                                     accuracy="-", completed=len(training.losses))
+            task = progress.add_task(
+                "",
+                total=args.epochs * training.steps_per_epoch,
+                loss=float("nan"),
+                accuracy="-",
+                completed=len(training.losses),
+            )
             while training.epoch < args.epochs:
                 progress.update(task, description=f"epoch {training.epoch + 1}/{args.epochs}")
                 training.train_epoch(lambda loss: progress.update(task, advance=1, loss=loss))
                 accuracy = training.test_accuracy()
                 training.accuracies.append((len(training.losses), accuracy))
                 progress.update(task, accuracy=f"{accuracy:.2%}")
-                recent = training.losses[-training.steps_per_epoch:]
-                console.print(f"epoch {training.epoch}/{args.epochs}: loss {sum(recent) / len(recent):.4f}, "
-                              f"held-out accuracy {accuracy:.2%}, {time.perf_counter() - started:.1f} s")
+                recent = training.losses[-training.steps_per_epoch :]
+                console.print(
+                    f"epoch {training.epoch}/{args.epochs}: loss {sum(recent) / len(recent):.4f}, "
+                    f"held-out accuracy {accuracy:.2%}, {time.perf_counter() - started:.1f} s"
+                )
                 training.save(args.out / "checkpoint.pt")
         wall = time.perf_counter() - started
     return _report(args, console, profile, training, parameters, wall), 0
 
 
 def _report(args, console, profile, training, parameters, wall):
-    loss_curve(args.out / "loss.png", training.losses, training.accuracies,
-               f"UCI digits on {args.device}, board {args.board}")
+    loss_curve(
+        args.out / "loss.png",
+        training.losses,
+        training.accuracies,
+        f"UCI digits on {args.device}, board {args.board}",
+    )
     macs = training.model.train_macs() * len(training.train[0]) * args.epochs
     cycles = training.counters.cycles
     config = profile.config
     result = {
-        "backend": args.device, "board": args.board, "epochs": args.epochs, "batch": args.batch,
-        "seed": args.seed, "parameters": parameters, "test_accuracy": training.accuracies[-1][1],
-        "train_macs": macs, "cycles": cycles,
+        "backend": args.device,
+        "board": args.board,
+        "epochs": args.epochs,
+        "batch": args.batch,
+        "seed": args.seed,
+        "parameters": parameters,
+        "test_accuracy": training.accuracies[-1][1],
+        "train_macs": macs,
+        "cycles": cycles,
         "mac_utilisation": macs / (cycles * config.tm * config.tn) if cycles else None,
         "board_s": cycles / profile.clock_hz if cycles else None,
         "wall_s": wall,
     }
-    console.print(f"held-out accuracy {result['test_accuracy']:.2%} after {args.epochs} epochs, {wall:.1f} s")
+    console.print(
+        f"held-out accuracy {result['test_accuracy']:.2%} after {args.epochs} epochs, {wall:.1f} s"
+    )
     if cycles:
-        console.print(f"{cycles:,} device cycles for training, {result['mac_utilisation']:.1%} of the "
-                      f"{config.tm}x{config.tn} multipliers busy; {result['board_s']:.2f} s on the board at "
-                      f"{profile.clock_hz / 1e6:g} MHz")
+        console.print(
+            f"{cycles:,} device cycles for training, {result['mac_utilisation']:.1%} of the "
+            f"{config.tm}x{config.tn} multipliers busy; {result['board_s']:.2f} s on the board at "
+            f"{profile.clock_hz / 1e6:g} MHz"
+        )
     console.print(f"wrote {args.out / 'checkpoint.pt'} and {args.out / 'loss.png'}")
     return result

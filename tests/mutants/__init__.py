@@ -1,1 +1,1 @@
-"""Does the test suite notice a broken gateware? Hand-made mutants, each of which some test must kill."""
+"""Does the test suite notice a broken gateware? Hand-made mutants, each killed by some test."""
