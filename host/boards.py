@@ -72,7 +72,7 @@ BOARDS = {
         ),
         Board(
             name="tiny",
-            description="2x4 bf16, small buffers: for tests and reading waveforms (simulation only)",
+            description="2x4 bf16, small buffers: for tests and waveforms (simulation only)",
             config=Config(
                 tm=2, tn=4, fmt="bf16", beat_bits=32, a_depth=256, b_depth=256, acc_depth=128
             ),

@@ -6,8 +6,8 @@ An instruction is 16 little-endian 32-bit words. docs/program.md says what the f
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["Unit", "Field", "COMMON", "LOAD", "COMPUTE", "POST", "LAYOUTS", "WORDS", "BYTES", "encode",
-           "decode", "c_header"]
+__all__ = ["Unit", "Field", "COMMON", "LOAD", "COMPUTE", "POST", "LAYOUTS", "WORDS", "BYTES",
+           "encode", "decode", "c_header"]
 
 WORDS = 16
 BYTES = 4 * WORDS
