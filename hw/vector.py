@@ -107,9 +107,13 @@ class VectorPipeline(wiring.Component):
         add, update, subtract = (units(f"add{k}", FloatAdd) for k in (1, 2, 3))
         convert = units("convert", lambda: ToOperand(self.config))
 
+        # the last vectors without SGD may still be in the stages that only SGD uses when it begins
         history = Signal(self.latency)
-        m.d.sync += history.eq(Cat(self.en, history))
-        live = {name: history[cycle - 1] for name, cycle in stages.items()}
+        sgd_history = Signal(self.latency)
+        m.d.sync += [history.eq(Cat(self.en, history)),
+                     sgd_history.eq(Cat(self.en & steps.sgd, sgd_history))]
+        live = {name: (sgd_history if name in ("momentum", "step", "weight") else history)[cycle - 1]
+                for name, cycle in stages.items()}
 
         # x * scale + (bias or operand), neutral constants for what is left out; g + wd * w
         side = [Mux(steps.sgd, x, Mux(steps.bias, bias, Mux(steps.opd_add, opd, 0)))

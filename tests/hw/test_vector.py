@@ -176,3 +176,27 @@ def test_what_does_not_enter_does_not_overflow():
     simulator.add_testbench(testbench)
     simulator.run()
     assert not any(seen)
+
+
+def test_sgd_right_after_another_instruction():
+    """Vectors that have left as beats but still travel in the pipeline are not taken for SGD's."""
+    dut = VectorPipeline(CONFIGS[1])
+    plain = dict.fromkeys(FLAGS, 0) | {"fp32": 1, "imm0": 0, "imm1": 0, "lr": 0}
+    beats = []
+
+    async def testbench(ctx):
+        ctx.set(dut.steps, plain)
+        ctx.set(dut.en, 1)
+        await ctx.tick()
+        ctx.set(dut.en, 0)
+        for _ in range(3 * dut.latency):
+            *_, en = await ctx.tick().sample(dut.o_en)
+            beats.append(en)
+            if en:
+                ctx.set(dut.steps, plain | {"fp32": 0, "sgd": 1})
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(testbench)
+    sim.run()
+    assert sum(beats) == 1
