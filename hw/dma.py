@@ -144,13 +144,19 @@ class Bursts(wiring.Component):
         with m.If(do_piece):
             m.d.sync += [piece_block.eq(piece_block + 1), piece_low.eq(0)]
             m.d.sync += piece_left.eq(piece_left - room - 1)
-            with m.If(final):
-                m.d.sync += piece_valid.eq(0)
-        m.d.comb += do_run.eq(run_valid & (~piece_valid | (do_piece & final)))
+
+        # a run made while the pieces do not take it waits aside: whether they do is known late
+        aside_valid = Signal()
+        aside_run = Signal(49 - byte_bits, reset_less=True)
+        run = Cat(run_addr[byte_bits:], (loops.len - 1)[:16], last_run)
+        m.d.comb += do_run.eq(run_valid & ~aside_valid)
         with m.If(do_run):
-            m.d.sync += piece_valid.eq(1)
-            m.d.sync += Cat(piece_low, piece_block).eq(run_addr[byte_bits:])
-            m.d.sync += [piece_left.eq(loops.len - 1), piece_of_last.eq(last_run)]
+            m.d.sync += [aside_valid.eq(1), aside_run.eq(run)]
+        with m.If(~piece_valid | (do_piece & final)):
+            m.d.sync += aside_valid.eq(0)
+            m.d.sync += piece_valid.eq(run_valid | aside_valid)
+            m.d.sync += Cat(piece_low, piece_block, piece_left, piece_of_last).eq(
+                Mux(aside_valid, aside_run, run))
 
         # bursts: pieces that touch within a block, joined
         burst_valid = Signal()
@@ -169,7 +175,7 @@ class Bursts(wiring.Component):
             self.o.payload.addr.eq(Cat(Const(0, byte_bits), burst_low, burst_block)),
             self.o.payload.len.eq(burst_len),
             do_piece.eq(piece_valid & (~burst_valid | joins | (self.o.valid & self.o.ready))),
-            self.busy.eq(run_valid | piece_valid | burst_valid),
+            self.busy.eq(run_valid | aside_valid | piece_valid | burst_valid),
         ]
 
         with m.If(self.o.valid & self.o.ready):
