@@ -261,6 +261,7 @@ def backward_program(t, train, fused):
     """
     lw = Lowering(t.config)
     wanted = [any(flags) for flags in train]
+    updated = []
     for i in range(len(t.steps) - 1, -1, -1):
         step, dy = t.steps[i], t.gradients[i]
         layer, below = step.layer, t.input_gradient or any(wanted[:i])
@@ -299,6 +300,8 @@ def backward_program(t, train, fused):
                     scale=_scale(layer) if layer.op == "avgpool" else None,
                 )
         if wanted[i]:
+            # here, because the vector unit has little to do while weight gradients accumulate
+            _refresh_all(lw, updated)
             lw.program.label = layer.name, "dW"
             weight_gradient(
                 lw,
@@ -309,10 +312,15 @@ def backward_program(t, train, fused):
                 train=train[i],
                 key=i if fused else None,
             )
-            if fused:
-                lw.program.label = layer.name, "update"
-                refresh(lw, step.weights)
+            updated = [step] if fused else []
+    _refresh_all(lw, updated)
     return lw.program
+
+
+def _refresh_all(lw, steps):
+    for step in steps:
+        lw.program.label = step.layer.name, "update"
+        refresh(lw, step.weights)
 
 
 def update_program(steps, config, train):
@@ -323,5 +331,5 @@ def update_program(steps, config, train):
         if any(flags):
             lw.program.label = step.layer.name, "update"
             sgd(lw, step.weights, i, flags)
-            refresh(lw, step.weights)
+            _refresh_all(lw, [step])
     return lw.program
