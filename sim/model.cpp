@@ -35,7 +35,8 @@ struct Program {
     const uint32_t beats = 64 / state.memory.beat_bytes;
     for (uint32_t index = 0;; index++) {
       report.instruction = index;
-      state.memory.read((uint64_t)address + index * 64ull, beats, "instruction fetch");
+      state.memory.at((uint64_t)address + index * 64ull, beats, "instruction fetch");
+      state.memory.read_bytes += 64;
       report.fetched++;
       uint32_t unit = words(index)[0] & 15;
       if (unit == isa::END) return;
@@ -80,6 +81,7 @@ struct Program {
     const Flags before = state.flags;
     if (!before.nonfinite && !before.overflow) report.instruction = index;
     for (uint32_t u = 0; u < 4; u++) report.tokens[u * 4 + unit] -= wait >> u & 1;
+    if (state.check) state.races.begin(unit, wait);
     try {
       if (unit == isa::COMPUTE)
         compute(state, isa::decode_Compute(words(index)));
@@ -91,6 +93,7 @@ struct Program {
       report.instruction = index;
       throw;
     }
+    if (state.check) state.races.end(signal);
     queues[unit].pop_front();
     report.completed[unit]++;
     for (uint32_t u = 0; u < 4; u++)
@@ -102,6 +105,7 @@ struct Program {
 
   void run() {
     fetch();
+    state.races.begin_program();
     report.instruction = -1;
     for (int unit; (unit = state.check ? choose_any() : choose()) >= 0;) execute((uint32_t)unit);
     if (!state.flags.nonfinite && !state.flags.overflow) report.instruction = -1;
@@ -122,7 +126,7 @@ extern "C" {
 void *model_create(uint8_t *memory, uint64_t size, uint32_t beat_bytes, uint32_t a_depth,
                    uint32_t b_depth, uint32_t acc_depth, int32_t check) {
   return new (std::nothrow)
-      State({memory, size, beat_bytes}, a_depth, b_depth, acc_depth, check != 0);
+      State(memory, size, beat_bytes, a_depth, b_depth, acc_depth, check != 0);
 }
 
 void model_destroy(void *state) { delete (State *)state; }

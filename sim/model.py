@@ -13,7 +13,7 @@ __all__ = ["ModelDevice", "model_library"]
 
 _HERE = Path(__file__).parent
 _SOURCES = ("model.cpp", "model_load.cpp", "model_compute.cpp", "model_post.cpp", "model_state.h",
-            "model_array.h", "model_numerics.h")
+            "model_array.h", "model_numerics.h", "model_races.h")
 _DEADLOCK, _BUS, _PROGRAM = 1, 2, 3  # enum Status of model_state.h
 
 
@@ -61,8 +61,9 @@ class ModelDevice(Device):
         Bytes of device memory, at most 2^32; zero at first.
     check : bool
         Also raise ProgramError when a product, a tag, an accumulation or a drain uses a word that
-        was never written, and let the units run ahead of each other at random as far as the tokens
-        allow. Slower.
+        was never written, when two units access a word (or region of accumulators) and no token
+        puts them in order, and when a sweep visits an accumulator twice. The units run ahead of
+        each other at random as far as the tokens allow. Slower.
     """
 
     name = "model"

@@ -1,4 +1,6 @@
 // COMPUTE: docs/program.md, section 4.
+#include <algorithm>
+
 #include "model_state.h"
 
 namespace gg {
@@ -9,21 +11,37 @@ template <bool CHECK> struct Sweeps {
   State &state;
   const isa::Compute &x;
   Stationary a;
-  bool a_unwritten[TN], a_live[TN];  // per lane, of any row
+  int64_t a_words[TN][TM];         // that the tile comes from; -1: none
+  bool a_live[TN], a_entered[TN];  // lane may be other than 0; its words are known to be in order
 
   void clear() {
     for (int i = 0; i < TN; i++) {
       a.value[i] = RowReal{};
       a.exponent[i] = RowInt{} + DEAD;
-      a_unwritten[i] = a_live[i] = false;
+      a_live[i] = a_entered[i] = false;
+      if (CHECK) std::fill_n(a_words[i], TM, -1);
     }
+    state.sweep++;
   }
 
   void set(int row, int lane, size_t at) {
     a.set(row, lane, state.a.value[at]);
     if (CHECK) {
-      a_unwritten[lane] |= !state.a.written[at];
+      a_words[lane][row] = (int64_t)at;
       a_live[lane] |= !state.a.written[at] || state.a.value[at] != 0;
+    }
+  }
+
+  // Words that only meet zeros may be anything.
+  void use_stationary(int lane) {
+    if (a_entered[lane]) return;
+    a_entered[lane] = true;
+    for (int64_t word : a_words[lane]) {
+      if (word < 0) continue;
+      if (!state.a.written[word])
+        fail(PROGRAM, "buffer A, word %lld, bank %lld is used but was never written",
+             (long long)(word / TN), (long long)(word % TN));
+      require_order(state.races.read(state.a.cells[word]), "buffer A, word", word / TN);
     }
   }
 
@@ -32,16 +50,20 @@ template <bool CHECK> struct Sweeps {
     size_t index = state.acc_at(c);
     if (CHECK) {
       for (int i = 0; i < TN; i++) {
-        int64_t word = at(i);
-        bool unwritten = word >= 0 && !state.b.written[word];
-        if (a_live[i] && unwritten)
-          fail(PROGRAM, "buffer B, word %lld, bank %lld is used but was never written",
-               (long long)(word / TN), (long long)(word % TN));
-        if (a_unwritten[i] && b[i] != 0)
-          fail(PROGRAM, "lane %d of the stationary tile is used but was never written", i);
+        if (int64_t word = at(i); word >= 0 && a_live[i]) {
+          if (!state.b.written[word])
+            fail(PROGRAM, "buffer B, word %lld, bank %lld is used but was never written",
+                 (long long)(word / TN), (long long)(word % TN));
+          require_order(state.races.read(state.b.cells[word]), "buffer B, word", word / TN);
+        }
+        if (b[i] != 0) use_stationary(i);
       }
       if (!overwrite && !state.acc_written[index])
         fail(PROGRAM, "accumulator %zu is added to but was never written", index);
+      if (state.acc_sweep[index] == state.sweep)
+        fail(PROGRAM, "accumulator %zu is visited twice in a sweep", index);
+      state.acc_sweep[index] = state.sweep;
+      require_order(state.races.write(state.region(index)), "accumulator", index);
     }
     state.acc_written[index] = 1;
     state.acc[index] = dotacc(a, Moving(b), overwrite ? RowFloat{} : state.acc[index], state.flags);
@@ -92,6 +114,8 @@ template <bool CHECK> struct Sweeps {
         size_t word = state.a.at(x.abase + offset, i);
         if (CHECK && a_live[i] && !state.a.written[word])
           fail(PROGRAM, "a tag of buffer A, word %zu, was never written", word / TN);
+        if (CHECK && a_live[i])
+          require_order(state.races.read(state.a.cells[word]), "buffer A, word", word / TN);
         if ((bits<uint32_t>(state.a.value[word]) >> 16 & 127) != tag) lanes[i] = 0;
       }
     accumulate(b, c, overwrite, at);
@@ -157,7 +181,7 @@ template <bool CHECK> struct Sweeps {
 };
 
 template <bool CHECK> void run(State &state, const isa::Compute &x) {
-  Sweeps<CHECK> sweeps{state, x, {}, {}, {}};
+  Sweeps<CHECK> sweeps{state, x, {}, {}, {}, {}};
   x.dw ? sweeps.weight_gradient() : sweeps.convolve();
 }
 

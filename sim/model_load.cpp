@@ -61,6 +61,7 @@ void load(State &state, const isa::Load &x) {
               buffer.value[at] =
                   valid ? operand(beat + e * ELEM_BYTES, false, state.flags) : padding;
               buffer.written[at] = 1;
+              if (state.check) require_order(state.races.write(buffer.cells[at]), "word", at / TN);
             }
           }
         }

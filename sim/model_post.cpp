@@ -19,9 +19,9 @@ struct Runs {
   uint8_t *take(uint32_t bytes) {
     if (left == 0) {
       int64_t address = (int64_t)base + (int64_t)i2 * x.o_s2 + (int64_t)i1 * x.o_s1;
-      next = memory.beats(address, x.o_len, writes ? "output" : "operand read");
+      next = writes ? memory.write(address, x.o_len, "output")
+                    : memory.read(address, x.o_len, "operand read");
       left = (uint64_t)x.o_len * memory.beat_bytes;
-      (writes ? memory.write_bytes : memory.read_bytes) += left;
       if (++i1 == x.o_n1) i1 = 0, i2++;
     }
     uint8_t *here = next;
@@ -67,6 +67,7 @@ struct Drain {
     if (x.opd_add + x.mask + x.sgd > 1) fail(PROGRAM, "more than one of opd_add, mask, sgd");
     if (x.sgd && (x.scale || x.bias || x.relu)) fail(PROGRAM, "sgd with another step");
     if (x.bias && x.opd_add) fail(PROGRAM, "bias with opd_add");
+    if (x.bias && x.opd_add) fail(PROGRAM, "bias with opd_add");
     if (x.tag_out && !x.pool) fail(PROGRAM, "tag_out without pool");
     if (x.pool && x.src_mem) fail(PROGRAM, "pool of a memory source");
     if (x.src_odd && !(x.src_mem && source_bytes() == state.memory.beat_bytes))
@@ -111,6 +112,8 @@ struct Drain {
         size_t index = state.acc_at(c + (int64_t)j1 * x.aw1 + (int64_t)j0 * x.aw0);
         if (state.check && !state.acc_written[index])
           fail(PROGRAM, "accumulator %zu is drained but was never written", index);
+        if (state.check)
+          require_order(state.races.read(state.region(index)), "accumulator", index);
         const float *row = (const float *)&state.acc[index] + group * lanes;
         uint32_t tag = j1 * w0 + j0;
         for (uint32_t i = 0; i < lanes; i++)
