@@ -29,6 +29,8 @@ class Board:
         Cycles from a read burst's address to its first beat.
     beat_cycles : float
         Cycles per beat that the memory sustains on long bursts, >= 1.
+    shared_bus : bool
+        Reads and writes share the bandwidth, as on a DRAM; otherwise each direction has it.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Board:
     clock_hz: float
     memory_latency: int
     beat_cycles: float
+    shared_bus: bool = False
 
     @property
     def peak_macs(self):
@@ -58,6 +61,7 @@ BOARDS = {
             # a 64-bit beat is four words of the 16-bit SDRAM; LiteDRAM's native port reaches about
             # 87 % of its peak with 64-beat bursts (measured on its simulation)
             beat_cycles=4.6,
+            shared_bus=True,
         ),
         Board(
             name="zcu102",

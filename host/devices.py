@@ -60,5 +60,9 @@ def _resolve(what):
     return (
         what.config,
         {"memory_size": what.memory_size},
-        {"latency": what.memory_latency, "beat_cycles": what.beat_cycles},
+        {
+            "latency": what.memory_latency,
+            "beat_cycles": what.beat_cycles,
+            "shared": what.shared_bus,
+        },
     )

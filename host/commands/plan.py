@@ -24,7 +24,7 @@ bytes read and written; then where everything lies in device memory. Nothing is 
 def arguments(parser):
     """Add the options of this command."""
     parser.add_argument(
-        "--batch", type=int, default=32, help="images per step (default: %(default)s)"
+        "--batch", type=int, default=48, help="images per step (default: %(default)s)"
     )
 
 

@@ -29,12 +29,12 @@ def arguments(parser):
         "--epochs", type=int, default=6, help="passes over the data (default: %(default)s)"
     )
     parser.add_argument(
-        "--batch", type=int, default=32, help="images per step (default: %(default)s)"
+        "--batch", type=int, default=48, help="images per step (default: %(default)s)"
     )
     parser.add_argument(
         "--lr",
         type=float,
-        default=0.1,
+        default=0.15,
         help="highest learning rate of the one-cycle schedule (default: %(default)s)",
     )
     parser.add_argument("--momentum", type=float, default=0.9, help="(default: %(default)s)")
