@@ -29,7 +29,7 @@ class Slave:
         self.dut, self.config, self.rng, self.first_beat = dut, config, rng, first_beat
         self.latency, self.stall, self.mode, self.bad = latency, stall, mode, bad
         self.data = bytearray(rng.randbytes(SIZE))
-        self.errors = 0
+        self.errors, self.ahead = 0, 0
 
     def go(self):
         return self.rng.random() >= self.stall
@@ -89,6 +89,7 @@ class Slave:
             if do_aw:
                 assert ident == 0
                 bursts.append(self.beats(address, length, size, burst))
+                self.ahead = max(self.ahead, len(bursts))
             while bursts and len(beats) >= len(bursts[0]):
                 places = bursts.popleft()
                 for place in places:
@@ -206,7 +207,8 @@ def test_single_beats_at_full_rate():
 
 def test_addresses_far_ahead_of_beats():
     bursts = [(SIZE // 2 + 64 * i, 1 + i % 3) for i in range(40)]
-    run(CONFIGS[32], [], bursts, 0, first_beat=150)
+    slave, _, _, _ = run(CONFIGS[32], [], bursts, 0, first_beat=150)
+    assert slave.ahead == 16
 
 
 def test_errors_are_reported_and_do_not_hang():
