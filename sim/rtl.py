@@ -12,7 +12,7 @@ from gradgate.sim import verilate
 
 __all__ = ["MemoryTiming", "Harness", "RTLDevice"]
 
-CHUNK = 2_000_000  # cycles between two looks at Ctrl-C
+CHUNK = 200_000  # cycles between two looks at Ctrl-C
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +184,7 @@ class RTLDevice(Device):
     max_cycles : int
         Last resort: a program that runs longer is stopped with DeviceTimeout.
     progress : callable or None
-        Called with the cycles of the present program so far, about once a second.
+        Called with the cycles of the present program so far, several times a second.
 
     Raises
     ------

@@ -1,6 +1,7 @@
 // Stands for AXITop where the harness itself is under test: the registers it needs, and an engine that
 // copies BEATS beats from PROG_ADDR to PROG_ADDR + 4096 in bursts of BURST, reading ahead as far as the
-// memory lets it. PROG_ADDR bit 0 set: breaks the protocol.
+// memory lets it. PROG_ADDR bit 0 set: breaks the protocol;
+// bit 1: fails an assertion.
 module AXITop #(parameter BEATS = 256, parameter BURST = 16, parameter LANES = 8) (
     input clk, input rst, output irq,
     output reg [31:0] m_axi_araddr, output [7:0] m_axi_arlen, output [2:0] m_axi_arsize,
@@ -80,8 +81,8 @@ module AXITop #(parameter BEATS = 256, parameter BURST = 16, parameter LANES = 8
     end
     if (write && s_axil_awaddr == 8'h18) base <= s_axil_wdata;
     if (write && s_axil_awaddr == 8'h10 && s_axil_wdata[0]) begin
-      m_axi_araddr <= base & ~1;
-      m_axi_awaddr <= (base & ~1) + 4096;
+      m_axi_araddr <= base & ~3;
+      m_axi_awaddr <= (base & ~3) + 4096;
       to_ask <= BEATS / BURST;
       to_announce <= BEATS / BURST;
       to_confirm <= BEATS / BURST;
@@ -100,6 +101,6 @@ module AXITop #(parameter BEATS = 256, parameter BURST = 16, parameter LANES = 8
       s_axil_bvalid <= 0;
       s_axil_rvalid <= 0;
     end
-    assert (rst || tail <= head);
+    assert (rst || tail <= head && !(busy && base[1]));
   end
 endmodule
