@@ -123,9 +123,8 @@ class CompiledModel(nn.Module):
         # "features.0.weight"
         made = {}
         for name, value in parameters.items():
-            made[name] = parameter = DeviceParameter(
-                value.detach().clone().contiguous(), value.requires_grad
-            )
+            made[name] = parameter = DeviceParameter(value.detach().clone().contiguous(),
+                                                     value.requires_grad)
             holder = self
             *path, leaf = name.split(".")
             for part in path:
@@ -135,13 +134,8 @@ class CompiledModel(nn.Module):
             holder.register_parameter(leaf, parameter)
         for step in self.runtime.steps:
             if step.weights is not None:
-                self._slots.append(
-                    (
-                        step,
-                        made[step.layer.weight],
-                        made[step.layer.bias] if step.layer.bias else None,
-                    )
-                )
+                self._slots.append((step, made[step.layer.weight],
+                                    made[step.layer.bias] if step.layer.bias else None))
         for parameter in made.values():
             parameter.owner, parameter.touched = self, False
         for slot in self._slots:
@@ -160,9 +154,8 @@ class CompiledModel(nn.Module):
         step, weight, bias = slot
         if momenta is None:
             momenta = None, None
-        self.runtime.write_weights(
-            step, _array(weight), None if bias is None else _array(bias), *momenta
-        )
+        self.runtime.write_weights(step, _array(weight), None if bias is None else _array(bias),
+                                   *momenta)
         for p in (weight, bias):
             if p is not None:
                 p.shadow = _array(p).copy()
@@ -190,11 +183,8 @@ class CompiledModel(nn.Module):
         for slot in self._slots:
             step, weight, bias = slot
             touched = [p for p in (weight, bias) if p is not None and p.touched]
-            changed = [
-                p
-                for p in touched
-                if not np.array_equal(_array(p).view(np.uint32), p.shadow.view(np.uint32))
-            ]
+            changed = [p for p in touched if not np.array_equal(_array(p).view(np.uint32),
+                                                                p.shadow.view(np.uint32))]
             if changed:
                 _, _, *momenta = self.runtime.read_weights(step, tuple(weight.shape))
                 self._upload(slot, momenta)
@@ -223,12 +213,9 @@ class CompiledModel(nn.Module):
         self.fetch()
         self.push()
         for slot in self._slots:
-            arrays = [
-                None
-                if p is None or momenta.get(p) is None
-                else np.ascontiguousarray(momenta[p].detach().numpy(), np.float32)
-                for p in slot[1:]
-            ]
+            arrays = [None if p is None or momenta.get(p) is None
+                      else np.ascontiguousarray(momenta[p].detach().numpy(),
+                                                np.float32) for p in slot[1:]]
             if arrays[0] is None:
                 with _plain():
                     arrays[0] = np.zeros(tuple(slot[1].shape), np.float32)
@@ -270,9 +257,8 @@ class CompiledModel(nn.Module):
             )
 
     def _shaped(self, output):
-        return torch.from_numpy(
-            output.reshape(len(output), *self.runtime.network.output_shape).copy()
-        )
+        return torch.from_numpy(output.reshape(len(output),
+                                               *self.runtime.network.output_shape).copy())
 
     def _forward(self, x, train, input_gradient=False):
         plan = self.runtime.plan(len(x), train=train, input_gradient=input_gradient)
@@ -283,9 +269,8 @@ class CompiledModel(nn.Module):
         self.push()
         parameters = self._slot_parameters()
         with _plain():
-            wanted = torch.is_grad_enabled() and (
-                x.requires_grad or any(p.requires_grad for p in parameters)
-            )
+            wanted = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad
+                                                                         for p in parameters))
         if not wanted:
             return self._shaped(self._forward(x, False))
         self.runtime.reserve_gradients()
@@ -294,9 +279,8 @@ class CompiledModel(nn.Module):
 
     def _flags(self, allowed):
         """Per step whether weight and bias are in the set `allowed`."""
-        flags = {
-            id(step): (weight in allowed, bias in allowed) for step, weight, bias in self._slots
-        }
+        flags = {id(step): (weight in allowed, bias in allowed) for step, weight,
+                 bias in self._slots}
         return tuple(flags.get(id(step), (False, False)) for step in self.runtime.steps)
 
     def _backward(self, x, gradient, output, needs):
@@ -304,19 +288,15 @@ class CompiledModel(nn.Module):
         parameters = self._slot_parameters()
         wanted = {p for p, need in zip(parameters, needs[1:], strict=True) if need}
         plan = self.runtime.plan(len(x), train=True, input_gradient=x.requires_grad)
-        self.runtime.backward(
-            plan, gradient.numpy().reshape(output.shape), output, self._flags(wanted)
-        )
+        self.runtime.backward(plan, gradient.numpy().reshape(output.shape), output,
+                              self._flags(wanted))
         found = {}
         for step, weight, bias in self._slots:
             if weight in wanted or bias in wanted:
                 with _plain():
                     values = self.runtime.read_gradient(step, tuple(weight.shape))
-                found |= {
-                    p: torch.from_numpy(v)
-                    for p, v in zip((weight, bias), values, strict=True)
-                    if p in wanted
-                }
+                found |= {p: torch.from_numpy(v) for p, v in zip((weight, bias), values,
+                                                                 strict=True) if p in wanted}
         self._gradients = {p: g.clone() for p, g in found.items()}
         dx = None
         if needs[0]:
@@ -348,16 +328,12 @@ class CompiledModel(nn.Module):
         """Make the gradients in device memory those of the parameters in `ready`."""
         for step, weight, bias in self._slots:
             some = [p for p in (weight, bias) if p in ready]
-            if all(
-                p in self._gradients and torch.equal(p.grad, self._gradients[p]) for p in some
-            ):
+            if all(p in self._gradients and torch.equal(p.grad, self._gradients[p]) for p in some):
                 continue
-            arrays = [
-                np.zeros(tuple(p.shape), np.float32)
-                if p is not None and p not in ready
-                else p is not None and np.ascontiguousarray(p.grad.detach().numpy(), np.float32)
-                for p in (weight, bias)
-            ]
+            arrays = [np.zeros(tuple(p.shape),
+                               np.float32) if p is not None and p not in ready else p is not None
+                      and np.ascontiguousarray(p.grad.detach().numpy(),
+                                               np.float32) for p in (weight, bias)]
             self.runtime.write_gradient(step, arrays[0], None if bias is None else arrays[1])
             for p in some:
                 self._gradients[p] = p.grad.detach().clone()
@@ -373,9 +349,8 @@ class CompiledModel(nn.Module):
                     f"same lr, momentum and weight_decay"
                 )
             if values:
-                found[next(i for i, s in enumerate(self.runtime.steps) if s is step)] = (
-                    values.pop()
-                )
+                found[next(i for i,
+                           s in enumerate(self.runtime.steps) if s is step)] = (values.pop())
         return found
 
     def train_step(self, x, y, loss=F.cross_entropy, *, optimizer):
@@ -405,9 +380,8 @@ class CompiledModel(nn.Module):
             value = loss(leaf, y)
             (gradient,) = torch.autograd.grad(value, leaf)
         if ready:
-            self.runtime.backward(
-                plan, gradient.numpy().reshape(output.shape), output, self._flags(ready), steps
-            )
+            self.runtime.backward(plan, gradient.numpy().reshape(output.shape), output,
+                                  self._flags(ready), steps)
             self._changed()
         optimizer._opt_called = True  # what a scheduler looks for
         return value.detach()
@@ -451,9 +425,8 @@ def compile(module, example_inputs, device):
         raise TypeError(f"module must be a torch.nn.Module, not {type(module).__name__}")
     if isinstance(device, Board | str) or not isinstance(device, Device):
         raise TypeError(f"device must be a Device from gradgate.device(), not {device!r}")
-    inputs = (
-        (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
-    )
+    inputs = ((example_inputs,) if isinstance(example_inputs,
+                                              torch.Tensor) else tuple(example_inputs))
     if len(inputs) != 1:
         raise TypeError(f"example_inputs must hold one tensor, not {len(inputs)}")
     network = trace(module, inputs[0])

@@ -57,12 +57,6 @@ def _resolve(what):
         return what, {"memory_size": 64 << 20}, None
     if not isinstance(what, Board):
         raise TypeError(f"board must be a name, a Board or a Config, not {what!r}")
-    return (
-        what.config,
-        {"memory_size": what.memory_size},
-        {
-            "latency": what.memory_latency,
-            "beat_cycles": what.beat_cycles,
-            "shared": what.shared_bus,
-        },
-    )
+    return (what.config, {"memory_size": what.memory_size}, {"latency": what.memory_latency,
+                                                             "beat_cycles": what.beat_cycles,
+                                                             "shared": what.shared_bus})

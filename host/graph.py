@@ -98,9 +98,8 @@ class _Refused(Exception):
 
 
 def _out(size, kernel, stride, padding):
-    return tuple(
-        (s + 2 * p - k) // d + 1 for s, k, d, p in zip(size, kernel, stride, padding, strict=True)
-    )
+    return tuple((s + 2 * p - k) // d + 1 for s, k, d, p in zip(size, kernel, stride, padding,
+                                                                strict=True))
 
 
 class _Builder:
@@ -153,19 +152,9 @@ class _Builder:
             padding = tuple(k // 2 for k in kernel)
         padding = _pair(padding)
         size = self._window(kernel, stride, padding)
-        self._add(
-            Layer(
-                name,
-                "conv",
-                self.shape,
-                (m.out_channels, *size),
-                kernel,
-                stride,
-                padding,
-                weight=f"{name}.weight",
-                bias=f"{name}.bias" if m.bias is not None else None,
-            )
-        )
+        self._add(Layer(name, "conv", self.shape, (m.out_channels, *size), kernel, stride, padding,
+                        weight=f"{name}.weight",
+                        bias=f"{name}.bias" if m.bias is not None else None))
 
     def linear(self, name, m):
         if not self.flat:
@@ -173,33 +162,17 @@ class _Builder:
         c, h, w = self.shape
         if m.in_features != c * h * w:
             raise _Refused(f"expects {m.in_features} features, gets {c * h * w}")
-        self._add(
-            Layer(
-                name,
-                "conv",
-                self.shape,
-                (m.out_features, 1, 1),
-                linear=True,
-                weight=f"{name}.weight",
-                bias=f"{name}.bias" if m.bias is not None else None,
-            )
-        )
+        self._add(Layer(name, "conv", self.shape, (m.out_features, 1, 1), linear=True,
+                        weight=f"{name}.weight",
+                        bias=f"{name}.bias" if m.bias is not None else None))
 
     def relu(self, name):
         if not self.layers:
             self._add(Layer(name, "relu", self.shape, self.shape))
         self.layers[-1].relu = True
 
-    def maxpool(
-        self,
-        name,
-        kernel,
-        stride=None,
-        padding=0,
-        dilation=1,
-        ceil_mode=False,
-        return_indices=False,
-    ):
+    def maxpool(self, name, kernel, stride=None, padding=0, dilation=1, ceil_mode=False,
+                return_indices=False):
         self._spatial()
         kernel, padding = _pair(kernel), _pair(padding)
         stride = _pair(stride) if stride else kernel
@@ -212,9 +185,7 @@ class _Builder:
         if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
             raise _Refused(f"padding {padding} is more than half of the kernel {kernel}")
         size = self._window(kernel, stride, padding)
-        layer = Layer(
-            name, "maxpool", self.shape, (self.shape[0], *size), kernel, stride, padding
-        )
+        layer = Layer(name, "maxpool", self.shape, (self.shape[0], *size), kernel, stride, padding)
         before = self.layers[-1] if self.layers else None
         apart = padding == (0, 0) and all(s >= k for s, k in zip(stride, kernel, strict=True))
         if before is not None and before.op == "conv" and before.pool is None and apart:
@@ -223,16 +194,8 @@ class _Builder:
         else:
             self._add(layer)
 
-    def avgpool(
-        self,
-        name,
-        kernel,
-        stride=None,
-        padding=0,
-        ceil_mode=False,
-        count_include_pad=True,
-        divisor_override=None,
-    ):
+    def avgpool(self, name, kernel, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
+                divisor_override=None):
         self._spatial()
         kernel, padding = _pair(kernel), _pair(padding)
         stride = _pair(stride) if stride else kernel
@@ -246,25 +209,14 @@ class _Builder:
         divisor = kernel[0] * kernel[1] if divisor_override is None else divisor_override
         if not divisor:
             raise _Refused("divisor_override is 0")
-        self._add(
-            Layer(
-                name,
-                "avgpool",
-                self.shape,
-                (self.shape[0], *size),
-                kernel,
-                stride,
-                padding,
-                scale=1 / divisor,
-            )
-        )
+        self._add(Layer(name, "avgpool", self.shape, (self.shape[0], *size), kernel, stride,
+                        padding, scale=1 / divisor))
 
     def adaptive(self, name, size):
         self._spatial()
-        if any(
-            want not in (1, None if have == 1 else 1)
-            for want, have in zip(_pair(size), self.shape[1:], strict=True)
-        ):
+        if any(want not in (1, None if have == 1 else 1) for want, have in zip(_pair(size),
+                                                                               self.shape[1:],
+                                                                               strict=True)):
             raise _Refused(f"output size {size}, only 1 is possible")
         self.avgpool(name, self.shape[1:], (1, 1))
 
@@ -272,9 +224,7 @@ class _Builder:
         if self.flat:
             return
         if start != 1 or end not in (-1, 3):
-            raise _Refused(
-                f"flattens dimensions {start} to {end}, only 1 to the last is possible"
-            )
+            raise _Refused(f"flattens dimensions {start} to {end}, only 1 to the last is possible")
         self.flat = True
 
     def dropout(self, p, training):
@@ -292,25 +242,11 @@ class _Builder:
             case nn.ReLU():
                 self.relu(name)
             case nn.MaxPool2d():
-                self.maxpool(
-                    name,
-                    m.kernel_size,
-                    m.stride,
-                    m.padding,
-                    m.dilation,
-                    m.ceil_mode,
-                    m.return_indices,
-                )
+                self.maxpool(name, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode,
+                             m.return_indices)
             case nn.AvgPool2d():
-                self.avgpool(
-                    name,
-                    m.kernel_size,
-                    m.stride,
-                    m.padding,
-                    m.ceil_mode,
-                    m.count_include_pad,
-                    m.divisor_override,
-                )
+                self.avgpool(name, m.kernel_size, m.stride, m.padding, m.ceil_mode,
+                             m.count_include_pad, m.divisor_override)
             case nn.AdaptiveAvgPool2d():
                 self.adaptive(name, m.output_size)
             case nn.Flatten():
@@ -354,13 +290,8 @@ def _is_size(node):
         return node.args[1:] in ((), (0,))
     if node.op == "call_function" and node.target is getattr:
         return node.args[1:] == ("shape",)
-    return (
-        node.op == "call_function"
-        and node.target is operator.getitem
-        and isinstance(node.args[0], fx.Node)
-        and _is_size(node.args[0])
-        and node.args[1] == 0
-    )
+    return (node.op == "call_function" and node.target is operator.getitem
+            and isinstance(node.args[0], fx.Node) and _is_size(node.args[0]) and node.args[1] == 0)
 
 
 class _Tracer(fx.Tracer):
@@ -431,24 +362,18 @@ def trace(module, example):
                 raise _Refused(f"{node.op} is not supported")
         except _Refused as reason:
             refused.append(f"{name}: {reason}")
-            if not _guess(
-                builder, modules.get(node.target) if node.op == "call_module" else None
-            ):
+            if not _guess(builder, modules.get(node.target) if node.op == "call_module" else None):
                 refused.append("(what comes after it was not looked at)")
                 break
     users = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         users.setdefault(id(parameter), []).append(name)
-    refused += [
-        f"{', '.join(names)}: shared parameters are not possible"
-        for names in users.values()
-        if len(names) > 1
-    ]
+    refused += [f"{', '.join(names)}: shared parameters are not possible"
+                for names in users.values() if len(names) > 1]
     known = {n for layer in builder.layers for n in (layer.weight, layer.bias)}
     if not refused:
-        refused += [
-            f"{name}: is not used" for name, _ in module.named_parameters() if name not in known
-        ]
+        refused += [f"{name}: is not used" for name,
+                    _ in module.named_parameters() if name not in known]
     if not builder.layers and not refused:
         refused.append("the network computes nothing")
     if refused:
@@ -460,9 +385,8 @@ def trace(module, example):
     return network
 
 
-_SAME_SHAPE = (
-    nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.Dropout, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU,
-    nn.ELU, nn.LeakyReLU, nn.ReLU6, nn.Hardswish, nn.Softmax)  # fmt: skip
+_SAME_SHAPE = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.Dropout, nn.Sigmoid, nn.Tanh, nn.GELU,
+               nn.SiLU, nn.ELU, nn.LeakyReLU, nn.ReLU6, nn.Hardswish, nn.Softmax)
 
 
 def _guess(builder, module):
@@ -486,11 +410,7 @@ def _guess(builder, module):
 
 def _tidy(layers):
     """Layers that see a 1x1 map through a 1x1 kernel become linear: their pixels are the images."""
-    return [
-        replace(layer, linear=True)
-        if layer.op == "conv"
-        and layer.source[1:] == layer.kernel == (1, 1)
-        and layer.padding == (0, 0)
-        else layer
-        for layer in layers
-    ]
+    return [replace(layer,
+                    linear=True) if layer.op == "conv" and layer.source[1:] == layer.kernel == (1,
+                                                                                                1)
+            and layer.padding == (0, 0) else layer for layer in layers]

@@ -78,9 +78,8 @@ class Runtime:
         total = sum(-(-w.gradient_size // 64) * 64 for w in self.weights)
         wanted = [(f"{w.name} gradient", w.gradient_size) for w in self.weights]
         start = (self.device.memory_size - total) // 64 * 64
-        arena = Arena(
-            max(start, self._base), self.device.memory_size, self.device.memory_size, self._taken
-        )
+        arena = Arena(max(start, self._base), self.device.memory_size, self.device.memory_size,
+                      self._taken)
         for w, address in zip(self.weights, arena.place_all(wanted), strict=True):
             w.gradient = address
         self._taken, self._limit, self._gradients = arena.taken, start, True
@@ -93,9 +92,7 @@ class Runtime:
         key = images, train, input_gradient
         plan = self._plans.get(key)
         if plan is None:
-            tensors = Tensors(
-                self.network, self.steps, self.config, images, train, input_gradient
-            )
+            tensors = Tensors(self.network, self.steps, self.config, images, train, input_gradient)
             arena = Arena(self._base, self._limit, self.device.memory_size, self._taken)
             tensors.place(arena)
             plan = self._plans[key] = _Plan(tensors, arena)
@@ -137,9 +134,8 @@ class Runtime:
         self._use(plan)
         self.generation += 1
         self.device.write(t.x.address, data)
-        self._run(
-            plan, "forward" if t.train else "inference", "forward", lambda: forward_program(t)
-        )
+        self._run(plan, "forward" if t.train else "inference", "forward",
+                  lambda: forward_program(t))
         out = t.outputs[-1]
         return out.unpack(self.device.read(out.address, out.size))
 
@@ -164,12 +160,8 @@ class Runtime:
         self.device.write(target.address, data)
         train = tuple(train)
         fused = hyper is not None
-        run = (
-            plan,
-            "backward",
-            ("backward", train, fused),
-            lambda: backward_program(t, train, fused),
-        )
+        run = (plan, "backward", ("backward", train, fused), lambda: backward_program(t, train,
+                                                                                      fused))
         if fused:
             self._updating(hyper, lambda: self._run(*run, hyper))
         else:
@@ -183,8 +175,10 @@ class Runtime:
         plan = self.plan(images, train=True)
         train = tuple((step.weights is not None,) * 2 for step in self.steps)
         programs = [forward_program(plan.tensors), backward_program(plan.tensors, train, True)]
-        sizes = [(f"{name} program", len(program.assemble()))
-                 for name, program in zip(("forward", "backward"), programs, strict=True)]
+        sizes = [(f"{name} program", len(program.assemble())) for name, program in zip(("forward",
+                                                                                        "backward"),
+                                                                                       programs,
+                                                                                       strict=True)]
         return programs, plan.arena.taken + sizes
 
     def input_gradient(self, plan):
@@ -196,23 +190,15 @@ class Runtime:
         """Update weights by the gradients in memory; parameters as for `backward`."""
         plan = self._resident
         train = tuple(train)
-        self._updating(
-            hyper,
-            lambda: self._run(
-                plan,
-                "update",
-                ("update", train),
-                lambda: update_program(self.steps, self.config, train),
-                hyper,
-            ),
-        )
+        self._updating(hyper, lambda: self._run(plan, "update", ("update", train),
+                                                lambda: update_program(self.steps, self.config,
+                                                                       train), hyper,))
 
     def _updating(self, hyper, run):
         """Do `run`, which changes weights; if it fails they are put back as they were."""
-        before = [
-            (w, self.device.read(w.master, w.master_size), self.device.read(w.copy, w.copy_size))
-            for w in self.weights
-        ]
+        before = [(w, self.device.read(w.master, w.master_size), self.device.read(w.copy,
+                                                                                  w.copy_size))
+                  for w in self.weights]
         for i, (_, momentum, _) in hyper.items():
             if momentum and self._momentum.get(i) == 0:
                 self._forget_momentum(self.steps[i].weights)

@@ -48,9 +48,8 @@ class Window:
         """Most output rows (columns) that `count` neighbouring input ones take part in, through
         any of the chunks of `taps` taps."""
         stride, kernel = self.stride[axis], self.kernel[axis]
-        through = max(
-            (min(t + taps, kernel) - 1) // stride - t // stride for t in range(0, kernel, taps)
-        )
+        through = max((min(t + taps, kernel) - 1) // stride - t // stride for t in range(0, kernel,
+                                                                                         taps))
         return (count + stride - 2) // stride + through + 1
 
 
@@ -102,12 +101,8 @@ def _even(total, step):
 
 def chunks_of(channels, kernel, step, rows, cols):
     """All chunks of at most `step` channels and rows x cols taps."""
-    return tuple(
-        Chunk(c0, cn, r0, rn, k0, kn)
-        for c0, cn in _parts(channels, step)
-        for r0, rn in _parts(kernel[0], rows)
-        for k0, kn in _parts(kernel[1], cols)
-    )
+    return tuple(Chunk(c0, cn, r0, rn, k0, kn) for c0, cn in _parts(channels, step) for r0,
+                 rn in _parts(kernel[0], rows) for k0, kn in _parts(kernel[1], cols))
 
 
 def _sizes(total):
@@ -165,11 +160,8 @@ def forward_tiling(w, config):
     any."""
     tm, tn, elems = config.tm, config.tn, config.beat_elems
     lanes = tm if w.ident else tn
-    out = (
-        w.out
-        if w.pool is None
-        else tuple((o - k) // s + 1 for o, k, s in zip(w.out, *w.pool, strict=True))
-    )
+    out = (w.out if w.pool is None else tuple((o - k) // s + 1 for o, k, s in zip(w.out, *w.pool,
+                                                                                  strict=True)))
     blocks = -(-w.m // tm)
     best = None
     for double in (2, 1):
@@ -191,28 +183,20 @@ def forward_tiling(w, config):
             def fits(i, r, c, words=words, double=double):
                 pixels = i * w.pooled(0, r) * w.pooled(1, c)
                 b = words(i, r, c)
-                return (
-                    pixels <= config.acc_depth
-                    and b <= config.b_depth // double
-                    and b * max(w.packed, 1) <= 0xFFFF
-                )
+                return (pixels <= config.acc_depth and b <= config.b_depth // double
+                        and b * max(w.packed, 1) <= 0xFFFF)
 
             chunks = chunks_of(w.n, w.kernel, step, kr, kc)
             weight_beats = blocks * w.n * w.kernel[0] * w.kernel[1] * tm // elems
             for i, r, c in _shapes(w.images, *out, fits):
                 count = (-(-w.images // i)) * (-(-out[0] // r)) * (-(-out[1] // c))
                 moving = i * w.pooled(0, r) * w.pooled(1, c)
-                sweeps = sum(
-                    (1 if w.packed else ch.groups(lanes))
-                    * ch.rows
-                    * (-(-ch.cols // w.packed) if w.packed else ch.cols)
-                    for ch in chunks
-                )
-                compute = (
-                    count
-                    * blocks
-                    * (sweeps * _sweep(moving, config) + len(chunks) * LOOP_OVERHEAD)
-                )
+                sweeps = sum((1 if w.packed
+                              else ch.groups(lanes)) * ch.rows * (-(-ch.cols // w.packed)
+                                                                  if w.packed else ch.cols)
+                             for ch in chunks)
+                compute = (count * blocks * (sweeps * _sweep(moving,
+                                                             config) + len(chunks) * LOOP_OVERHEAD))
                 cb = 4 if w.packed else lanes
                 tile_beats = words(i, r, c) * len(chunks) * (w.packed or 1) * cb // elems
                 b_slots = config.b_depth // max(words(i, r, c), 1)
@@ -224,9 +208,8 @@ def forward_tiling(w, config):
                         loads_b = count * tile_beats * (1 if len(chunks) <= b_slots else blocks)
                         loads_a = weight_beats * (1 if a_tiles <= a_slots else count)
                     else:
-                        loads_b = (
-                            tile_beats * count * (1 if count * len(chunks) <= b_slots else blocks)
-                        )
+                        loads_b = (tile_beats * count * (1 if count * len(chunks) <= b_slots
+                                                         else blocks))
                         loads_a = weight_beats * (1 if len(chunks) <= a_slots else count)
                     post = count * blocks * moving * config.groups
                     cost = max(compute, loads_a + loads_b, post)
@@ -259,11 +242,8 @@ def backward_tiling(w, config, tags=False):
 
             def fits(i, r, c, words=words, double=double):
                 b = words(i, r, c)
-                return (
-                    i * r * c <= config.acc_depth
-                    and b <= config.b_depth // double
-                    and (not tags or b <= config.a_depth // double)
-                )
+                return (i * r * c <= config.acc_depth and b <= config.b_depth // double
+                        and (not tags or b <= config.a_depth // double))
 
             chunks = chunks_of(w.m, w.kernel, step, kr, kc)
             phases = w.stride[0] * w.stride[1]
@@ -272,11 +252,9 @@ def backward_tiling(w, config, tags=False):
                 count = (-(-w.images // i)) * (-(-w.size[0] // r)) * (-(-w.size[1] // c))
                 moving = max(1, i * r * c // phases)
                 sweeps = sum(ch.groups(lanes) * ch.rows * ch.cols for ch in chunks)
-                compute = (
-                    count
-                    * blocks
-                    * (sweeps * _sweep(moving, config) + phases * len(chunks) * LOOP_OVERHEAD)
-                )
+                compute = (count * blocks * (sweeps * _sweep(moving,
+                                                             config)
+                                             + phases * len(chunks) * LOOP_OVERHEAD))
                 tile_beats = words(i, r, c) * len(chunks) * lanes // elems * (2 if tags else 1)
                 b_slots = config.b_depth // max(words(i, r, c), 1)
                 a_slots = config.a_depth // max(a_words, 1)
@@ -285,9 +263,8 @@ def backward_tiling(w, config, tags=False):
                         loads_b = count * tile_beats * (1 if len(chunks) <= b_slots else blocks)
                         loads_a = weight_beats * (1 if blocks * len(chunks) <= a_slots else count)
                     else:
-                        loads_b = (
-                            tile_beats * count * (1 if count * len(chunks) <= b_slots else blocks)
-                        )
+                        loads_b = (tile_beats * count * (1 if count * len(chunks) <= b_slots
+                                                         else blocks))
                         loads_a = weight_beats * (1 if len(chunks) <= a_slots else count)
                     cost = max(compute, loads_a + loads_b)
                     if double == 1:
@@ -330,10 +307,8 @@ def gradient_tiling(w, config):
 
             def fits(i, r, c, words=words, double=double):
                 pixels = i * r * c
-                return (
-                    pixels <= config.a_depth // double
-                    and words(i, r, c) <= config.b_depth // double
-                )
+                return (pixels <= config.a_depth // double and words(i, r,
+                                                                     c) <= config.b_depth // double)
 
             chunks = chunks_of(w.n, w.kernel, step, kr, kc)
             sets = min(blocks, config.acc_depth // entries)
@@ -347,9 +322,8 @@ def gradient_tiling(w, config):
                     if groups_a > config.a_depth // np:
                         continue
                 per_chunk = max(channels * kr * kc + 1, tn, 16)
-                compute = (
-                    count * blocks * len(chunks) * (-(-np // tn) * per_chunk + LOOP_OVERHEAD)
-                )
+                compute = (count * blocks * len(chunks) * (-(-np // tn) * per_chunk
+                                                           + LOOP_OVERHEAD))
                 passes = len(chunks) * -(-blocks // sets)
                 width = cb if groups == 1 and channels <= cb else tn
                 loads_b = passes * count * words(i, r, c) * width // elems
