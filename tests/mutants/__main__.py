@@ -1,7 +1,8 @@
 """`python -m tests.mutants [NAME ...]`: apply each mutant to a copy of the tree and run its tests.
 
-A mutant is killed when a test fails, survives when all pass. The tests are also run on the unchanged copy, where
-they must pass: a test that always fails kills everything. Exit status 1 if a mutant survives.
+A mutant is killed when a test fails, survives when all pass. The tests are also run on the
+unchanged copy, where they must pass: a test that always fails kills everything. Exit status 1 if a
+mutant survives.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from .table import MUTANTS
@@ -20,7 +22,8 @@ from .table import MUTANTS
 ROOT = Path(__file__).resolve().parents[2]
 TREES = ("hw", "host", "sim", "tests")
 
-# The editable install points at the original tree; in the copy, the package names must lead to the copy.
+# The editable install points at the original tree; in the copy, the package names must lead to the
+# copy.
 BOOT = """
 import sys, importlib.util
 for name, folder in (("gradgate", "host"), ("gradgate.hw", "hw"), ("gradgate.sim", "sim")):
@@ -34,21 +37,45 @@ for name, folder in (("gradgate", "host"), ("gradgate.hw", "hw"), ("gradgate.sim
 
 
 def run_tests(tree, tests):
-    """Run pytest on `tests` in the copy `tree`; returns (passed, tail of the output)."""
+    """Run pytest on `tests` in the copy `tree`; returns (passed, its output).
+
+    Raises RuntimeError if the tests could not be run.
+    """
     (tree / "conftest.py").write_text(BOOT)
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--timeout=900", *tests],
-        cwd=tree, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tree)})
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--timeout=900",
+            *tests,
+        ],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tree), "COLUMNS": "160"},
+    )
     # 1: tests ran and some failed; anything else but 0 is not a verdict
     if result.returncode not in (0, 1):
         raise RuntimeError(f"pytest could not run {tests}:\n{result.stdout}\n{result.stderr}")
-    return result.returncode == 0, result.stdout[-2000:]
+    return result.returncode == 0, result.stdout
+
+
+def failure(output):
+    """Which test failed and how, in pytest's words."""
+    return next((line[7:] for line in output.splitlines() if line.startswith("FAILED ")), "")
 
 
 def copy_tree(folder):
     """A fresh copy of the sources in `folder`."""
     for name in TREES:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "sim_build"))
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "sim_build")
+        )
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder
 
@@ -56,7 +83,9 @@ def copy_tree(folder):
 def main():
     """Run the mutants named on the command line, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="only these mutants (default: all)"
+    )
     parser.add_argument("--list", action="store_true", help="only list them")
     args = parser.parse_args()
     unknown = set(args.names) - {m.name for m in MUTANTS}
@@ -72,19 +101,21 @@ def main():
             tests = sorted({t for m in chosen for t in m.tests})
             passed, output = run_tests(copy_tree(Path(folder)), tests)
             if not passed:
-                console.print(output)
+                console.print(output, markup=False)
                 sys.exit("these tests fail without any mutant")
     for mutant in chosen:
-        verdict = ""
+        killer = verdict = ""
         if not args.list:
             with tempfile.TemporaryDirectory() as folder:
                 tree = copy_tree(Path(folder))
                 mutant.apply(tree)
-                survived, _ = run_tests(tree, mutant.tests)
+                survived, output = run_tests(tree, mutant.tests)
             survivors += survived
             verdict = "[red]SURVIVED[/]" if survived else "[green]killed[/]"
-            console.print(f"{mutant.name}: {verdict}")
-        table.add_row(mutant.name, mutant.file, mutant.breaks, " ".join(mutant.tests), verdict)
+            killer = failure(output)
+            console.print(f"{mutant.name}: {verdict} {escape(killer)}", soft_wrap=True)
+        killer = escape(killer.partition(" - ")[0] or " ".join(mutant.tests))
+        table.add_row(mutant.name, mutant.file, mutant.breaks, killer, verdict)
     console.print(table)
     if not args.list:
         console.print(f"{len(chosen) - survivors} of {len(chosen)} mutants killed")

@@ -1,0 +1,191 @@
+"""The mutants: each breaks one rule of docs/ in one place, and names the tests that must notice."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Mutant", "MUTANTS"]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake.
+
+    Parameters
+    ----------
+    name : str
+    file : str
+        Path in the tree.
+    old, new : str
+        The text that is replaced, which occurs once in the file, and what replaces it.
+    breaks : str
+        The rule that is broken.
+    tests : tuple of str
+        Files or node ids for pytest: the fastest that notice.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    breaks: str
+    tests: tuple[str, ...]
+
+    def apply(self, tree):
+        """Make the mistake in the copy `tree`. Raises ValueError if `old` is not there once."""
+        path = Path(tree) / self.file
+        text = path.read_text()
+        if (count := text.count(self.old)) != 1:
+            raise ValueError(f"{self.name}: {count} times in {self.file}: {self.old!r}")
+        path.write_text(text.replace(self.old, self.new))
+
+
+MUTANTS = (
+    # arithmetic
+    Mutant("rounding-dropped", "hw/floats.py",
+           "up.eq(guard & (sticky | fraction[0])),", "up.eq(0),",
+           "fp32 results are truncated",
+           ("tests/hw/test_floats.py::test_result_and_latency",)),
+    Mutant("ties-away", "hw/floats.py",
+           "up.eq(guard & (sticky | fraction[0])),", "up.eq(guard),",
+           "ties round away from zero, not to even",
+           ("tests/hw/test_floats.py::test_result_and_latency",)),
+    Mutant("sticky-lost", "hw/floats.py",
+           "sticky |= r1_distance[bit] & aligned[:step].any()", "pass",
+           "bits shifted out of a sum are forgotten, so it rounds twice",
+           ("tests/hw/test_floats.py::test_result_and_latency",)),
+    Mutant("subnormals-kept", "hw/floats.py",
+           "exponent.any() & ~nonfinite", "~nonfinite",
+           "subnormals and -0 enter from memory",
+           ("tests/hw/test_floats.py::test_canonicalise",)),
+    Mutant("negative-products-short", "hw/dot.py",
+           "reduce_tree(add, signs))", "0)",
+           "every negative product is one unit of the frame too small",
+           ("tests/hw/test_dot.py::test_dotacc_and_latency",)),
+    # array
+    Mutant("stationary-tap-step", "hw/stationary.py",
+           "((now.at0, now.bt0, now.tg0), (now.at1,", "((now.at1, now.bt0, now.tg0), (now.at1,",
+           "the stationary tile of the next column of taps is at the wrong address",
+           ("tests/hw/test_stationary.py",)),
+    Mutant("moving-tap-step", "hw/moving.py",
+           "Mux(now.dw, now.bt1, now.bq1), now.cq1)", "Mux(now.dw, now.bt0, now.bq1), now.cq1)",
+           "weight gradient: the next row of taps is at the wrong address",
+           ("tests/hw/test_moving.py",)),
+    Mutant("tap-skew", "hw/moving.py",
+           "row + self.kc, row)", "row + 1, row)",
+           "weight gradient: the skew of a row of taps ignores the width of the map",
+           ("tests/hw/test_moving.py",)),
+    Mutant("partial-chunk", "hw/stationary.py",
+           "limit.eq(Mux(short, left, tn))", "limit.eq(tn)",
+           "weight gradient: lanes beyond the last pixel count",
+           ("tests/hw/test_stationary.py",)),
+    Mutant("stale-tile", "hw/stationary.py",
+           "lanes.ready & (rows_done | (do_row & (row == tm - 1)))", "lanes.ready",
+           "a sweep begins before its stationary tile is complete",
+           ("tests/hw/test_stationary.py",)),
+    Mutant("fence-ignored", "hw/moving.py",
+           "fenced = new.fence & self.i.payload.head", "fenced = Const(0)",
+           "an instruction with `fence` starts before the accumulators are written",
+           ("tests/hw/test_moving.py",)),
+    Mutant("swapped-lanes", "hw/buffer.py",
+           "addr.word_select(b, addr_bits)", "addr.word_select(b ^ 1, addr_bits)",
+           "neighbouring banks get each other's address",
+           ("tests/hw/test_buffer.py",)),
+    Mutant("overwrite-ignored", "hw/accumulators.py",
+           "Mux(r1_clear, 0, Mux(r1_upper, words[1], words[0]))",
+           "Mux(r1_upper, words[1], words[0])",
+           "`first` adds to what is there",
+           ("tests/hw/test_accumulators.py",)),
+    # memory
+    Mutant("padding-column", "hw/load.py",
+           "(i0 < f.hi0)", "(i0 <= f.hi0)",
+           "the first column of padding is read from memory",
+           ("tests/hw/test_load.py::test_random",)),
+    Mutant("padneg-ignored", "hw/load.py",
+           "Mux(f.padneg, lowest, 0)", "0",
+           "maximum pooling pads with zero",
+           ("tests/hw/test_load.py::test_random",)),
+    Mutant("burst-crosses-4k", "hw/dma.py",
+           """\
+        room = (~piece_low)[:low_bits] if low_bits else Const(0, 1)
+        final = Signal()
+        length = Signal(low_bits)
+        m.d.comb += final.eq(piece_left <= room)
+        m.d.comb += length.eq(Mux(final, piece_left, room))
+
+        with m.If(do_piece):
+            m.d.sync += [piece_block.eq(piece_block + 1), piece_low.eq(0)]
+""",
+           """\
+        room = Const((1 << low_bits) - 1, max(low_bits, 1))
+        final = Signal()
+        length = Signal(low_bits)
+        m.d.comb += final.eq(piece_left <= room)
+        m.d.comb += length.eq(Mux(final, piece_left, room))
+
+        with m.If(do_piece):
+            m.d.sync += piece_block.eq(piece_block + 1)
+""",
+           "bursts are cut from the start of their run, across 4 KiB boundaries",
+           ("tests/hw/test_dma.py::test_bursts_are_aligned",)),
+    # vector unit
+    Mutant("first-winner", "hw/drain.py",
+           "(key > best)", "(key >= best)",
+           "the last of equal elements wins a pooling window",
+           ("tests/hw/test_drain.py::test_random_walks",)),
+    Mutant("relu-missing", "hw/vector.py",
+           "(steps.relu & add[i].o[31]) | ~keep[i]", "~keep[i]",
+           "ReLU passes negative numbers",
+           ("tests/hw/test_vector.py::test_steps",)),
+    Mutant("mask-of-zero", "hw/vector.py",
+           "(~opd[31] & opd.any())", "~opd[31]",
+           "gradients pass where the output of ReLU is zero",
+           ("tests/hw/test_vector.py::test_steps",)),
+    Mutant("step-sign", "hw/vector.py",
+           "~rate[i].o[31] & rate[i].o.any()", "rate[i].o[31]",
+           "SGD ascends",
+           ("tests/hw/test_vector.py::test_steps",)),
+    Mutant("weight-for-momentum", "hw/vector.py",
+           "momentum[i].a.eq(mom[i])", "momentum[i].a.eq(w[i])",
+           "SGD scales the weight, not the momentum",
+           ("tests/hw/test_vector.py::test_steps",)),
+    # control
+    Mutant("token-lost", "hw/sequencer.py",
+           "self.tokens[k].eq(self.tokens[k] + give - take)",
+           "self.tokens[k].eq(Mux(take, self.tokens[k] - 1, self.tokens[k] + give))",
+           "a token that is given while another is taken is lost",
+           ("tests/hw/test_sequencer.py::test_random_programs",)),
+    Mutant("mask-of-another", "hw/issue.py",
+           "masks[oldest], 0)", "_field(head, \"signal\"), 0)",
+           "an instruction signals with the mask of the one behind it",
+           ("tests/hw/test_sequencer.py::test_masks_stay_with_their_instructions",)),
+    # model
+    Mutant("model-truncates", "sim/model_numerics.h",
+           "(word + 0x7fff + (word >> 16 & 1)) >> 16", "word >> 16",
+           "the model truncates to bf16",
+           ("tests/sim/test_model.py::test_scalars",)),
+    Mutant("model-rounds-twice", "sim/model_numerics.h",
+           "if (rest != 0 && !(word & 1)) word +=", "if (false) word +=",
+           "the model rounds a sum to double and then to fp32",
+           ("tests/sim/test_model.py::test_dotacc_rounds_once",)),
+    Mutant("model-infinity", "sim/model_array.h",
+           "((size < 0x01000000) | (size >= 0x7f800000))", "(size < 0x01000000)",
+           "sums of the model do not saturate",
+           ("tests/sim/test_model.py::test_dotacc",)),
+    Mutant("model-tag", "sim/model_post.cpp",
+           "uint32_t tag = j1 * w0 + j0;", "uint32_t tag = j0 * w1 + j1;",
+           "the model counts the elements of a pooling window by columns",
+           ("tests/sim/test_model.py::test_random_programs",)),
+    # compiler
+    Mutant("taps-not-rotated", "host/backward.py",
+           "\"bt1\": -span_c,", "\"bt1\": span_c,",
+           "the gradient of a map is a correlation, not the transposed convolution",
+           ("tests/host/test_gradients.py::test_layers",)),
+    Mutant("bias-misplaced", "host/forward.py",
+           "((block + 1) * weights.entries - 1) * size", "block * weights.entries * size",
+           "the bias is read from the first entry of a block, not the last",
+           ("tests/host/test_gradients.py::test_layers",)),
+    Mutant("write-after-read", "host/program.py",
+           "(writes, (\"writers\", \"readers\"))", "(writes, (\"writers\",))",
+           "a buffer is refilled while it is still read",
+           ("tests/host/test_program.py::test_tokens_order_all_hazards",)),
+)
