@@ -382,10 +382,13 @@ class Generator:
             if move and abs(move) < most - least:
                 move = 0
             fields["opd_base"] = base + move
-            touched |= {address + move for address in written}
-        if not touched.isdisjoint(written) and fields.get("opd_base") != fields["out_base"]:
+            if move:
+                touched |= {address + move for address in written}
+        if not touched.isdisjoint(written):
             bare = {name: value for name, value in fields.items() if name not in STEPS}
             return self._post(bare, p, reads, tag_out)
+        if operand:
+            touched |= {address + move for address in written}
         reads = reads | {"memory": touched}
         return Instruction(Unit.POST, fields, reads, {"memory": written})
 
