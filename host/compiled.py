@@ -9,66 +9,10 @@ from torch.autograd.function import once_differentiable
 from .boards import Board
 from .device import Device
 from .graph import trace
+from .parameter import DeviceParameter, array_of, plain
 from .runtime import Runtime
 
-__all__ = ["CompiledModel", "DeviceParameter", "compile"]
-
-_QUIET = {  # neither read nor change values
-    getattr(torch.Tensor, name).__get__
-    for name in (
-        "grad",
-        "requires_grad",
-        "shape",
-        "dtype",
-        "device",
-        "is_leaf",
-        "grad_fn",
-        "layout",
-        "is_sparse",
-        "is_meta",
-        "ndim",
-        "_version",
-    )
-} | {
-    torch.Tensor.grad.__set__,
-    torch.Tensor.grad.__delete__,
-    torch.Tensor.requires_grad.__set__,
-    torch.Tensor.size,
-    torch.Tensor.dim,
-    torch.Tensor.numel,
-    torch.Tensor.requires_grad_,
-    torch.Tensor.is_floating_point,
-    torch.Tensor.is_complex,
-    torch.Tensor.is_contiguous,
-}
-_plain = torch._C.DisableTorchFunctionSubclass
-
-
-class DeviceParameter(nn.Parameter):
-    """A parameter whose truth is on the device.
-
-    Any look at its values fetches them first if the device has changed them. Values written in
-    place are noticed before the next pass that uses them.
-    """
-
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if function not in _QUIET:
-            for value in (*args, *kwargs.values()):
-                for item in value if isinstance(value, list | tuple) else (value,):
-                    if isinstance(item, DeviceParameter) and hasattr(item, "owner"):
-                        item.owner.fetch()
-                        item.touched = True
-        with _plain():
-            return function(*args, **kwargs)
-
-    def __reduce_ex__(self, protocol):
-        return nn.Parameter(self.detach().clone(), self.requires_grad).__reduce_ex__(protocol)
-
-    def __deepcopy__(self, memo):
-        return nn.Parameter(self.detach().clone(), self.requires_grad)
-
+__all__ = ["CompiledModel", "compile"]
 
 class _Apply(torch.autograd.Function):
     """Forward and backward pass on the device, for autograd."""
@@ -154,18 +98,18 @@ class CompiledModel(nn.Module):
         step, weight, bias = slot
         if momenta is None:
             momenta = None, None
-        self.runtime.write_weights(step, _array(weight), None if bias is None else _array(bias),
+        self.runtime.write_weights(step, array_of(weight), None if bias is None else array_of(bias),
                                    *momenta)
         for p in (weight, bias):
             if p is not None:
-                p.shadow = _array(p).copy()
+                p.shadow = array_of(p).copy()
 
     def fetch(self):
         """Bring the parameters' values from the device, if it has changed them."""
         if not self._stale:
             return
         self._stale = False
-        with _plain(), torch.no_grad():
+        with plain(), torch.no_grad():
             for step, weight, bias in self._slots:
                 values = self.runtime.read_weights(step, tuple(weight.shape))
                 for p, value in ((weight, values[0]), (bias, values[1])):
@@ -183,7 +127,7 @@ class CompiledModel(nn.Module):
         for slot in self._slots:
             step, weight, bias = slot
             touched = [p for p in (weight, bias) if p is not None and p.touched]
-            changed = [p for p in touched if not np.array_equal(_array(p).view(np.uint32),
+            changed = [p for p in touched if not np.array_equal(array_of(p).view(np.uint32),
                                                                 p.shadow.view(np.uint32))]
             if changed:
                 _, _, *momenta = self.runtime.read_weights(step, tuple(weight.shape))
@@ -201,7 +145,7 @@ class CompiledModel(nn.Module):
         """{parameter: momentum tensor} of all parameters, from the device."""
         found = {}
         for step, weight, bias in self._slots:
-            with _plain():
+            with plain():
                 values = self.runtime.read_weights(step, tuple(weight.shape))[2:]
             for p, value in zip((weight, bias), values, strict=True):
                 if p is not None:
@@ -217,7 +161,7 @@ class CompiledModel(nn.Module):
                       else np.ascontiguousarray(momenta[p].detach().numpy(),
                                                 np.float32) for p in slot[1:]]
             if arrays[0] is None:
-                with _plain():
+                with plain():
                     arrays[0] = np.zeros(tuple(slot[1].shape), np.float32)
             self._upload(slot, arrays)
 
@@ -268,13 +212,13 @@ class CompiledModel(nn.Module):
         self._check_input(x)
         self.push()
         parameters = self._slot_parameters()
-        with _plain():
+        with plain():
             wanted = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad
                                                                          for p in parameters))
         if not wanted:
             return self._shaped(self._forward(x, False))
         self.runtime.reserve_gradients()
-        with _plain():
+        with plain():
             return _Apply.apply(self, x, *parameters)
 
     def _flags(self, allowed):
@@ -293,7 +237,7 @@ class CompiledModel(nn.Module):
         found = {}
         for step, weight, bias in self._slots:
             if weight in wanted or bias in wanted:
-                with _plain():
+                with plain():
                     values = self.runtime.read_gradient(step, tuple(weight.shape))
                 found |= {p: torch.from_numpy(v) for p, v in zip((weight, bias), values,
                                                                  strict=True) if p in wanted}
@@ -315,7 +259,7 @@ class CompiledModel(nn.Module):
         Raises ValueError if weight and bias of one layer differ in their hyperparameters.
         """
         self.push()
-        with _plain():
+        with plain():
             ready = {p for p in hyper if p.grad is not None}
             if not ready:
                 return
@@ -370,7 +314,7 @@ class CompiledModel(nn.Module):
         self._check_input(x)
         hyper = optimizer.hyperparameters(self)
         self.push()
-        with _plain():
+        with plain():
             ready = {p for p in hyper if p.requires_grad}
             steps = self._hyper(ready, hyper)
         plan = self.runtime.plan(len(x), train=True)
@@ -398,11 +342,6 @@ class CompiledModel(nn.Module):
         macs = [layer.macs for layer in self.runtime.network.layers]
         first = next((i for i, m in enumerate(macs) if m), 0)
         return 3 * sum(macs) - (macs[first] if macs else 0)
-
-
-def _array(parameter):
-    with _plain():
-        return np.ascontiguousarray(parameter.detach().numpy())
 
 
 def compile(module, example_inputs, device):

@@ -4,7 +4,8 @@ import math
 
 from torch.optim import Optimizer
 
-from .compiled import CompiledModel, DeviceParameter
+from .compiled import CompiledModel
+from .parameter import DeviceParameter
 
 __all__ = ["SGD"]
 

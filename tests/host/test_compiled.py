@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from gradgate.compiled import DeviceParameter
 from gradgate.errors import DeviceTimeout, NumericError, OutOfMemoryError
 from gradgate.hw.config import Config
+from gradgate.parameter import DeviceParameter
 from gradgate.sim.model import ModelDevice
 from torch import nn
 

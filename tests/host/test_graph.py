@@ -79,6 +79,7 @@ def test_overlapping_pool_is_not_fused():
     assert first.relu and first.pool.stride == (3, 3) and second.op == "maxpool"
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize(("module", "reason"), [
     (nn.Conv2d(3, 3, 3, groups=3), "groups = 3"),
     (nn.Conv2d(3, 4, 3, dilation=2), "dilation"),

@@ -59,7 +59,7 @@ def test_feature_map(config, channels):
     np.testing.assert_array_equal(x.unpack(data), values)
     if channels % block:
         words = np.frombuffer(data, np.uint16 if config.fmt == "bf16" else np.uint32)
-        unused = from_operand(words, config.fmt).reshape(2, -1, 3, 5, block)[:, -1, :, :, channels % block:]
+        unused = words.reshape(2, -1, 3, 5, block)[:, -1, :, :, channels % block:]
         assert not unused.any()
 
 
