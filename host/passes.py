@@ -93,6 +93,7 @@ class Tensors:
             self.tags.append(self._map(f"{layer.name} tags", layer.output,
                                        region=f"{layer.name} tags") if train and pooled else None)
         self.gradients, self.inner, self.dx = [None] * len(steps), [None] * len(steps), None
+        self.unmasked = None
         if train:
             self._backward()
 
@@ -111,6 +112,10 @@ class Tensors:
             if i == len(self.steps) - 1:
                 self.gradients[i] = self._map(f"{layer.name} output gradient", layer.output,
                                               region=f"gradients {side}")
+                if layer.relu:
+                    # in the format of the output, which masks it
+                    self.unmasked = self._map("loss gradient", layer.output, fmt="fp32",
+                                              region="loss gradient")
             if layer.pool is not None:
                 side ^= 1
                 self.inner[i] = self._map(f"{layer.name} inner gradient", layer.shape,
@@ -129,6 +134,11 @@ class Tensors:
                     "input gradient", first.source, fmt="fp32", region="input gradient"
                 )
             )
+
+    @property
+    def loss_gradient(self):
+        """Where the host puts the gradient of the network's output."""
+        return self.unmasked or self.gradients[-1]
 
     def source(self, i):
         """The feature map that step `i` reads."""
@@ -181,6 +191,23 @@ def forward_program(t):
     return lw.program
 
 
+def _mask_loss(lw, t):
+    """Emit the mask of the last step's ReLU on what the host has written."""
+    loss, output, target = t.unmasked, t.outputs[-1], t.gradients[-1]
+    source = {"src_mem": 1, "src_fp32": 1, "src_base": loss.address, "p2": loss.images,
+              "p1": loss.blocks * loss.rows, "p0": loss.cols}
+
+    def loops(tensor):
+        return [(tensor.images, tensor.image_bytes),
+                (tensor.image_bytes // tensor.pixel_bytes, tensor.pixel_bytes)], tensor.pixel_bytes
+
+    # first in the format of the output, then to operands: a mask has the beats of its result
+    here, images = lw.memory(loss), range(t.images)
+    lw.post([*here, *lw.memory(output, images)], here, *loops(loss), loss.address,
+            opd_base=output.address, mask=1, opd_fp32=1, out_fp32=1, **source)
+    lw.post(here, lw.memory(target, images), *loops(target), target.address, **source)
+
+
 def backward_program(t, train, fused):
     """The Program from the gradient of the output to gradients or updates of the weights.
 
@@ -197,6 +224,9 @@ def backward_program(t, train, fused):
     """
     lw = Lowering(t.config)
     wanted = [any(flags) for flags in train]
+    lw.program.label = t.steps[-1].layer.name, "dX"
+    if t.unmasked is not None:
+        _mask_loss(lw, t)
     updated = []
     for i in range(len(t.steps) - 1, -1, -1):
         step, dy = t.steps[i], t.gradients[i]

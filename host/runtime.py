@@ -153,9 +153,7 @@ class Runtime:
             the gradients.
         """
         t = plan.tensors
-        if self.steps[-1].layer.relu:
-            gradient = np.where(output > 0, gradient, np.float32(0))
-        target = t.gradients[-1]
+        target = t.loss_gradient
         data = target.pack(gradient)
         self.device.write(target.address, data)
         train = tuple(train)
