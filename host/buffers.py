@@ -3,10 +3,9 @@
 from gradgate.hw.isa import Unit
 
 from .program import Hazard, Program, runs
+from .tiling import SLOTS_MAX
 
 __all__ = ["TileBuffer", "Lowering"]
-
-SLOTS_MAX = 32
 
 
 class Slot:

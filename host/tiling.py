@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 
 from .errors import UnsupportedError
 
 __all__ = ["Window", "Chunk", "Tile", "forward_tiling", "backward_tiling", "gradient_tiling"]
 
-LOOP_OVERHEAD = (
-    24  # cycles an instruction costs besides its work: fetch, start, fill of the pipeline
-)
+SLOTS_MAX = 32  # tiles that a buffer is cut into at most
+ACCUMULATE_DEPTH = 16  # cycles until an accumulator can be visited again
+LOOP_OVERHEAD = 24  # cycles an instruction costs besides its work
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Tile:
     """A tiling: size of a tile in images, rows, columns; the chunks; which loop is outside.
 
     `pixels_outer`: pixel tiles outside, blocks of channels inside. `a_words`, `b_words`: largest
-    tile. `sets`: blocks of channels that share one pass over the pixels (dW only).
+    tile. `sets`: blocks of channels that fill one region of accumulators (dX, dW).
     """
 
     images: int
@@ -101,8 +102,8 @@ def _even(total, step):
 
 def chunks_of(channels, kernel, step, rows, cols):
     """All chunks of at most `step` channels and rows x cols taps."""
-    return tuple(Chunk(c0, cn, r0, rn, k0, kn) for c0, cn in _parts(channels, step) for r0,
-                 rn in _parts(kernel[0], rows) for k0, kn in _parts(kernel[1], cols))
+    return tuple(Chunk(c0, cn, r0, rn, k0, kn) for c0, cn in _parts(channels, step)
+                 for r0, rn in _parts(kernel[0], rows) for k0, kn in _parts(kernel[1], cols))
 
 
 def _sizes(total):
@@ -143,197 +144,183 @@ def _splits(channels, kernel, tn, step):
             yield step, 1, cols
 
 
-def _no_fit(what, config):
-    return UnsupportedError(
-        f"no tile of {what} fits buffers of {config.a_depth} and {config.b_depth} "
-        f"words and {config.acc_depth} accumulators"
-    )
+def _choose(candidates, what, config):
+    """The cheapest of candidates(parts), (cost, Tile) each: with buffers in two parts, so that
+    units overlap, or undivided if nothing else fits. Raises UnsupportedError."""
+    for parts in (2, 1):
+        found = min(candidates(parts), key=lambda candidate: candidate[0], default=None)
+        if found is not None:
+            return found[1]
+    raise UnsupportedError(
+        f"no tile of {what} fits buffers of {config.a_depth} and {config.b_depth} words and "
+        f"{config.acc_depth} accumulators")
+
+
+def _cost(parts, compute, loads, post):
+    """Cycles of a pass; the units overlap if buffers have two parts. Ties go to less work."""
+    longest = max(compute, loads, post) if parts == 2 else compute + loads + post
+    return longest + 0.01 * (compute + loads)
+
+
+def _orders(config, count, blocks, chunks, b, a):
+    """Both orders of the loops as (pixels outside, beats loaded).
+
+    `count` pixel tiles meet `blocks` blocks of channels, in `chunks` chunks; `b` is (words of a
+    tile in buffer B, beats of all its chunks), `a` (words of a tile in A, tiles, beats of all).
+    """
+    b_slots = min(SLOTS_MAX, config.b_depth // max(b[0], 1))
+    a_slots = min(SLOTS_MAX, config.a_depth // max(a[0], 1))
+    yield True, (count * b[1] * (1 if chunks <= b_slots else blocks)
+                 + a[2] * (1 if a[1] <= a_slots else count))
+    yield False, (count * b[1] * (1 if count * chunks <= b_slots else blocks)
+                  + a[2] * (1 if chunks <= a_slots else count))
+
+
+def _tiles(shape, whole):
+    """Tiles of `shape` in `whole`, both (images, rows, columns)."""
+    return prod(-(-total // size) for total, size in zip(whole, shape, strict=True))
 
 
 def _sweep(moving, config):
-    return max(moving, config.tm, 16)
+    return max(moving, config.tm, ACCUMULATE_DEPTH)
 
 
 @cache
 def forward_tiling(w, config):
-    """Tile of a forward pass of Window `w`: rows and columns count outputs of the pooling, if
-    any."""
-    tm, tn, elems = config.tm, config.tn, config.beat_elems
-    lanes = tm if w.ident else tn
-    out = (w.out if w.pool is None else tuple((o - k) // s + 1 for o, k, s in zip(w.out, *w.pool,
-                                                                                  strict=True)))
+    """Tile of a forward pass of Window `w`: rows and columns count outputs of the pooling, if any.
+
+    Raises UnsupportedError if no tile fits.
+    """
+    tm, tn = config.tm, config.tn
+    lanes, packed = tm if w.ident else tn, max(w.packed, 1)
+    out = w.out if w.pool is None else tuple(
+        (o - k) // s + 1 for o, k, s in zip(w.out, *w.pool, strict=True))
     blocks = -(-w.m // tm)
-    best = None
-    for double in (2, 1):
+    weight_beats = 0 if w.ident else blocks * w.n * prod(w.kernel) * tm // config.beat_elems
+
+    def candidates(parts):
         for step, kr, kc in _splits(w.n, w.kernel, lanes, lanes):
-            if w.packed and kc < w.kernel[1] and kc % w.packed:
+            if kc < w.kernel[1] and kc % packed:
                 continue
-            groups = min(step, -(-w.n // lanes) * lanes) // lanes
-            taps = kr * kc
-            a_words = 0 if w.ident else (w.n if w.packed else groups * lanes) * taps
-            if a_words > config.a_depth // double:
+            groups = -(-min(step, w.n) // lanes)
+            a_words = 0 if w.ident else (w.n if w.packed else groups * lanes) * kr * kc
+            if a_words > config.a_depth // parts:
                 continue
+            chunks = chunks_of(w.n, w.kernel, step, kr, kc)
+            sweeps = sum(c.groups(lanes) * c.rows * -(-c.cols // packed) for c in chunks)
 
             def words(i, r, c, groups=groups, kr=kr, kc=kc):
-                pitch = w.span(1, w.pooled(1, c), kc)
-                if w.packed:
-                    pitch = -(-pitch // w.packed)
+                pitch = -(-w.span(1, w.pooled(1, c), kc) // packed)
                 return groups * i * w.span(0, w.pooled(0, r), kr) * pitch
 
-            def fits(i, r, c, words=words, double=double):
-                pixels = i * w.pooled(0, r) * w.pooled(1, c)
-                b = words(i, r, c)
-                return (pixels <= config.acc_depth and b <= config.b_depth // double
-                        and b * max(w.packed, 1) <= 0xFFFF)
+            def fits(i, r, c, words=words):
+                return (i * w.pooled(0, r) * w.pooled(1, c) <= config.acc_depth
+                        and words(i, r, c) <= min(config.b_depth // parts, 0xFFFF // packed))
 
-            chunks = chunks_of(w.n, w.kernel, step, kr, kc)
-            weight_beats = blocks * w.n * w.kernel[0] * w.kernel[1] * tm // elems
             for i, r, c in _shapes(w.images, *out, fits):
-                count = (-(-w.images // i)) * (-(-out[0] // r)) * (-(-out[1] // c))
+                count = _tiles((i, r, c), (w.images, *out))
                 moving = i * w.pooled(0, r) * w.pooled(1, c)
-                sweeps = sum((1 if w.packed
-                              else ch.groups(lanes)) * ch.rows * (-(-ch.cols // w.packed)
-                                                                  if w.packed else ch.cols)
-                             for ch in chunks)
-                compute = (count * blocks * (sweeps * _sweep(moving,
-                                                             config) + len(chunks) * LOOP_OVERHEAD))
-                cb = 4 if w.packed else lanes
-                tile_beats = words(i, r, c) * len(chunks) * (w.packed or 1) * cb // elems
-                b_slots = config.b_depth // max(words(i, r, c), 1)
-                a_slots = config.a_depth // max(a_words, 1)
-                per_tile = tn // tm
-                a_tiles = -(-blocks // per_tile) * len(chunks)
-                for pixels_outer in (True, False):
-                    if pixels_outer:
-                        loads_b = count * tile_beats * (1 if len(chunks) <= b_slots else blocks)
-                        loads_a = weight_beats * (1 if a_tiles <= a_slots else count)
-                    else:
-                        loads_b = (tile_beats * count * (1 if count * len(chunks) <= b_slots
-                                                         else blocks))
-                        loads_a = weight_beats * (1 if len(chunks) <= a_slots else count)
+                compute = count * blocks * (sweeps * _sweep(moving, config)
+                                            + len(chunks) * LOOP_OVERHEAD)
+                b_words = words(i, r, c)
+                b_beats = b_words * len(chunks) * (tn if w.packed else lanes) // config.beat_elems
+                a_tiles = -(-blocks // (tn // tm)) * len(chunks)
+                for outer, loads in _orders(config, count, blocks, len(chunks), (b_words, b_beats),
+                                            (a_words, a_tiles, weight_beats)):
                     post = count * blocks * moving * config.groups
-                    cost = max(compute, loads_a + loads_b, post)
-                    if double == 1:
-                        cost = compute + loads_a + loads_b
-                    cost += 0.01 * (compute + loads_a + loads_b)
-                    if best is None or cost < best[0]:
-                        best = cost, Tile(i, r, c, chunks, a_words, words(i, r, c), pixels_outer)
-        if best is not None:
-            return best[1]
-    raise _no_fit(f"a {w.kernel} window on {w.size}", config)
+                    yield (_cost(parts, compute, loads, post),
+                           Tile(i, r, c, chunks, a_words, b_words, outer))
+
+    return _choose(candidates, f"a {w.kernel} window on {w.size}", config)
 
 
 @cache
 def backward_tiling(w, config, tags=False):
-    """Tile of the dX pass of `w`: rows and columns count input pixels of the window."""
-    tm, tn, elems = config.tm, config.tn, config.beat_elems
-    lanes = tm if w.ident else tn
-    blocks = -(-w.n // tm)
-    best = None
-    for double in (2, 1):
+    """Tile of the dX pass of Window `w`: rows and columns count input pixels of the window; with
+    `tags`, these take the place of weights in buffer A.
+
+    Raises UnsupportedError if no tile fits.
+    """
+    tm, lanes = config.tm, config.tm if w.ident else config.tn
+    blocks, phases = -(-w.n // tm), prod(w.stride)
+    weight_beats = 0 if w.ident else blocks * w.m * prod(w.kernel) * tm // config.beat_elems
+
+    def sets(i, r, c, parts, a_words):
+        if c < w.size[1]:
+            return 1
+        # one long transfer for several blocks, but still some for the units to overlap
+        some = min(config.acc_depth // (i * r * c), blocks,
+                   -(-_tiles((i, r, c), (w.images, *w.size)) * blocks // 4))
+        return _even(blocks, min(some, config.a_depth // parts // a_words) if a_words else some)
+
+    def candidates(parts):
         for step, kr, kc in _splits(w.m, w.kernel, lanes, lanes):
-            groups = min(step, -(-w.m // lanes) * lanes) // lanes
+            groups = -(-min(step, w.m) // lanes)
             a_words = 0 if w.ident else groups * min(tm, w.n) * kr * kc
-            if a_words > config.a_depth // double:
+            if a_words > config.a_depth // parts:
                 continue
+            chunks = chunks_of(w.m, w.kernel, step, kr, kc)
+            sweeps = sum(c.groups(lanes) * c.rows * c.cols for c in chunks)
 
             def words(i, r, c, groups=groups, kr=kr, kc=kc):
                 return groups * i * w.reach(0, r, kr) * w.reach(1, c, kc)
 
-            def fits(i, r, c, words=words, double=double):
-                b = words(i, r, c)
-                return (i * r * c <= config.acc_depth and b <= config.b_depth // double
-                        and (not tags or b <= config.a_depth // double))
+            def fits(i, r, c, words=words):
+                depth = min(config.a_depth, config.b_depth) if tags else config.b_depth
+                return i * r * c <= config.acc_depth and words(i, r, c) <= depth // parts
 
-            chunks = chunks_of(w.m, w.kernel, step, kr, kc)
-            phases = w.stride[0] * w.stride[1]
-            weight_beats = blocks * w.m * w.kernel[0] * w.kernel[1] * tm // elems
             for i, r, c in _shapes(w.images, *w.size, fits):
-                count = (-(-w.images // i)) * (-(-w.size[0] // r)) * (-(-w.size[1] // c))
-                moving = max(1, i * r * c // phases)
-                sweeps = sum(ch.groups(lanes) * ch.rows * ch.cols for ch in chunks)
-                compute = (count * blocks * (sweeps * _sweep(moving,
-                                                             config)
-                                             + phases * len(chunks) * LOOP_OVERHEAD))
-                tile_beats = words(i, r, c) * len(chunks) * lanes // elems * (2 if tags else 1)
-                b_slots = config.b_depth // max(words(i, r, c), 1)
-                a_slots = config.a_depth // max(a_words, 1)
-                for pixels_outer in (True, False):
-                    if pixels_outer:
-                        loads_b = count * tile_beats * (1 if len(chunks) <= b_slots else blocks)
-                        loads_a = weight_beats * (1 if blocks * len(chunks) <= a_slots else count)
-                    else:
-                        loads_b = (tile_beats * count * (1 if count * len(chunks) <= b_slots
-                                                         else blocks))
-                        loads_a = weight_beats * (1 if len(chunks) <= a_slots else count)
-                    cost = max(compute, loads_a + loads_b)
-                    if double == 1:
-                        cost = compute + loads_a + loads_b
-                    cost += 0.01 * (compute + loads_a + loads_b)
-                    if best is None or cost < best[0]:
-                        best = cost, (i, r, c, chunks, pixels_outer, words(i, r, c), a_words)
-        if best is not None:
-            i, r, c, chunks, pixels_outer, b_words, a_words = best[1]
-            sets = 1
-            if c == w.size[1]:
-                # one long transfer for several blocks, but still some for the units to overlap
-                count = -(-w.images // i) * -(-w.size[0] // r)
-                sets = min(config.acc_depth // (i * r * c), -(-count * blocks // 4), blocks)
-                if a_words:
-                    sets = min(sets, config.a_depth // double // a_words)
-                sets = _even(blocks, sets)
-            a_words = b_words if tags else a_words * sets
-            return Tile(i, r, c, chunks, a_words, b_words, pixels_outer, sets)
-    raise _no_fit(f"the gradient of a {w.kernel} window on {w.size}", config)
+                count = _tiles((i, r, c), (w.images, *w.size))
+                compute = count * blocks * (sweeps * _sweep(i * r * c // phases, config)
+                                            + phases * len(chunks) * LOOP_OVERHEAD)
+                b_words = words(i, r, c)
+                b_beats = b_words * len(chunks) * lanes // config.beat_elems * (1 + tags)
+                for outer, loads in _orders(config, count, blocks, len(chunks), (b_words, b_beats),
+                                            (a_words, blocks * len(chunks), weight_beats)):
+                    post = count * blocks * i * r * c * config.groups
+                    some = sets(i, r, c, parts, a_words)
+                    in_a = b_words if tags else a_words * some
+                    yield (_cost(parts, compute, loads, post),
+                           Tile(i, r, c, chunks, in_a, b_words, outer, some))
+
+    return _choose(candidates, f"the gradient of a {w.kernel} window on {w.size}", config)
 
 
 @cache
 def gradient_tiling(w, config):
-    """Tile of the dW pass of `w`: rows and columns count output pixels of the window."""
-    tm, tn, elems = config.tm, config.tn, config.beat_elems
+    """Tile of the dW pass of Window `w`: rows and columns count output pixels of the window.
+
+    Raises UnsupportedError if no tile fits.
+    """
+    tm, tn = config.tm, config.tn
     blocks = -(-w.m // tm)
     cb = 4 if w.packed else tm
-    best = None
-    for double in (2, 1):
-        for step, kr, kc in _splits(w.n, w.kernel, tn, min(cb, tn)):
-            channels = min(step, w.n)
-            entries = channels * kr * kc + 1
+
+    def candidates(parts):
+        for step, kr, kc in _splits(w.n, w.kernel, tn, cb):
+            entries = min(step, w.n) * kr * kc + 1
             if entries > config.acc_depth:
                 continue
-            groups = -(-channels // tn)
+            chunks = chunks_of(w.n, w.kernel, step, kr, kc)
+            groups = -(-min(step, w.n) // tn)
+            sets = _even(blocks, min(blocks, config.acc_depth // entries))
+            a_tiles = -(-sets // (tn // tm))
 
             def words(i, r, c, groups=groups, kr=kr, kc=kc):
                 return groups * i * w.span(0, r, kr) * w.span(1, c, kc)
 
-            def fits(i, r, c, words=words, double=double):
-                pixels = i * r * c
-                return (pixels <= config.a_depth // double and words(i, r,
-                                                                     c) <= config.b_depth // double)
+            def fits(i, r, c, words=words, a_tiles=a_tiles):
+                return (i * r * c <= config.a_depth // max(parts, a_tiles)
+                        and words(i, r, c) <= config.b_depth // parts)
 
-            chunks = chunks_of(w.n, w.kernel, step, kr, kc)
-            sets = min(blocks, config.acc_depth // entries)
-            sets = _even(blocks, sets)
             for i, r, c in _shapes(w.images, *w.out, fits):
-                count = (-(-w.images // i)) * (-(-w.out[0] // r)) * (-(-w.out[1] // c))
-                np = i * r * c
-                groups_a = -(-min(sets, blocks) // (tn // tm))
-                if groups_a * np > config.a_depth // double:
-                    # the words of several tiles of A: one slot each
-                    if groups_a > config.a_depth // np:
-                        continue
-                per_chunk = max(channels * kr * kc + 1, tn, 16)
-                compute = (count * blocks * len(chunks) * (-(-np // tn) * per_chunk
-                                                           + LOOP_OVERHEAD))
-                passes = len(chunks) * -(-blocks // sets)
-                width = cb if groups == 1 and channels <= cb else tn
-                loads_b = passes * count * words(i, r, c) * width // elems
-                loads_a = len(chunks) * count * np * blocks * tm // elems
-                cost = max(compute, loads_a + loads_b)
-                if double == 1:
-                    cost = compute + loads_a + loads_b
-                cost += 0.01 * (compute + loads_a + loads_b)
-                if best is None or cost < best[0]:
-                    best = cost, Tile(i, r, c, chunks, np, words(i, r, c), sets=sets)
-        if best is not None:
-            return best[1]
-    raise _no_fit(f"the weight gradient of a {w.kernel} window on {w.size}", config)
+                count, pixels = _tiles((i, r, c), (w.images, *w.out)), i * r * c
+                compute = count * blocks * len(chunks) * (
+                    -(-pixels // tn) * max(entries, tn, ACCUMULATE_DEPTH) + LOOP_OVERHEAD)
+                width = cb if step <= cb else tn
+                loads = len(chunks) * count * (-(-blocks // sets) * words(i, r, c) * width
+                                               + pixels * blocks * tm) // config.beat_elems
+                yield (_cost(parts, compute, loads, 0),
+                       Tile(i, r, c, chunks, pixels, words(i, r, c), sets=sets))
+
+    return _choose(candidates, f"the weight gradient of a {w.kernel} window on {w.size}", config)
