@@ -121,7 +121,8 @@ def test_prepare():
         "    q = x;", ""])
     assert verilate.prepare(text) == "\n".join([
         "  reg [7:0] x ;", "  reg [31:0] \\y$1 ;", "  reg [7:0] z = 8'h01;",
-        "  reg [7:0] mem [1:0];", "  reg [7:0] rom [1:0];", "  initial begin", "    rom[0] = 8'h00;", "    rom[1] = 8'h02;",
+        "  reg [7:0] mem [1:0];", "  reg [7:0] rom [1:0];", "  initial begin",
+        "    rom[0] = 8'h00;", "    rom[1] = 8'h02;",
         "  end", "  initial", "    \\p [7:4] = 4'h3;", "  always @*", "    q = x;", ""])
 
 
