@@ -232,6 +232,7 @@ class CompiledModel(nn.Module):
         parameters = self._slot_parameters()
         wanted = {p for p, need in zip(parameters, needs[1:], strict=True) if need}
         plan = self.runtime.plan(len(x), train=True, input_gradient=x.requires_grad)
+        self._gradients = {}
         self.runtime.backward(plan, gradient.numpy().reshape(output.shape), output,
                               self._flags(wanted))
         found = {}

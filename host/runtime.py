@@ -86,6 +86,8 @@ class Runtime:
         self._plans = OrderedDict((k, p) for k, p in self._plans.items() if p.arena.end <= start)
         for plan in self._plans.values():
             plan.arena.limit = start
+        if self._resident not in self._plans.values():
+            self._resident = None
 
     def plan(self, images, *, train, input_gradient=False):
         """The plan for a batch of `images`. Raises OutOfMemoryError."""
@@ -186,7 +188,7 @@ class Runtime:
 
     def update(self, train, hyper):
         """Update weights by the gradients in memory; parameters as for `backward`."""
-        plan = self._resident
+        plan = self._resident or self.plan(1, train=False)
         train = tuple(train)
         self._updating(hyper, lambda: self._run(plan, "update", ("update", train),
                                                 lambda: update_program(self.steps, self.config,

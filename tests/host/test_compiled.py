@@ -188,6 +188,17 @@ def test_gradients_accumulate_and_may_be_edited():
     optimizer.zero_grad(set_to_none=False)
 
 
+def test_gradients_of_the_users_own():
+    """A step needs no pass before it."""
+    model, optimizer = compiled(momentum=0.0)
+    before = model.state_dict()
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), before[name].numpy() - np.float32(0.1))
+
+
 def test_frozen_parameters_stay():
     results = []
     for fused in (False, True):
@@ -351,6 +362,22 @@ def test_no_weights_are_lost_when_the_device_fails(fused):
     step(model, optimizer)
     step(good, other)
     assert bits(model) == bits(good)
+
+
+def test_a_failed_backward_pass_spoils_no_gradients():
+    device = Failing(BF16, 4 << 20)
+    model = gradgate.compile(network(), (batch()[0],), device)
+    optimizer = gradgate.optim.SGD(model.parameters(), lr=0.1)
+    other, reference = compiled(momentum=0.0)
+    for m in (model, other):
+        F.cross_entropy(m(batch()[0]), batch()[1]).backward()
+    loss = F.cross_entropy(model(batch(1)[0]), batch(1)[1])
+    device.countdown = 1
+    with pytest.raises(DeviceTimeout):
+        loss.backward()
+    optimizer.step()
+    reference.step()
+    assert bits(model) == bits(other)
 
 
 def test_any_loss():
