@@ -94,7 +94,7 @@ def main():
     chosen = [m for m in MUTANTS if not args.names or m.name in args.names]
 
     console = Console()
-    table = Table("mutant", "file", "what it breaks", "killed by", "verdict")
+    table = Table("mutant", "what it breaks", "" if args.list else "verdict")
     survivors = 0
     if not args.list:
         with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +104,7 @@ def main():
                 console.print(output, markup=False)
                 sys.exit("these tests fail without any mutant")
     for mutant in chosen:
-        killer = verdict = ""
+        verdict = ""
         if not args.list:
             with tempfile.TemporaryDirectory() as folder:
                 tree = copy_tree(Path(folder))
@@ -112,10 +112,8 @@ def main():
                 survived, output = run_tests(tree, mutant.tests)
             survivors += survived
             verdict = "[red]SURVIVED[/]" if survived else "[green]killed[/]"
-            killer = failure(output)
-            console.print(f"{mutant.name}: {verdict} {escape(killer)}", soft_wrap=True)
-        killer = escape(killer.partition(" - ")[0] or " ".join(mutant.tests))
-        table.add_row(mutant.name, mutant.file, mutant.breaks, killer, verdict)
+            console.print(f"{mutant.name}: {verdict} {escape(failure(output))}", soft_wrap=True)
+        table.add_row(f"{mutant.name}\n[dim]{mutant.file}[/]", mutant.breaks, verdict)
     console.print(table)
     if not args.list:
         console.print(f"{len(chosen) - survivors} of {len(chosen)} mutants killed")

@@ -122,6 +122,27 @@ def test_dotacc_rounds_once(config):
     assert array_dotacc(config, a, b, acc)[0] == expected
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=name)
+def test_dotacc_rounds_once_near_the_smallest(config):
+    """A third lane, 54 bits below the accumulator, decides a tie that the first two make."""
+    start = [pattern(None, 2.0**-126 + odd * 2.0**-149) for odd in (0, 1)]
+    a, b, acc, expected = [], [], [], []
+    for sign in (0, 1 << 31):
+        for third in (2.0**-89, -2.0**-89):
+            others = [0] * (config.tn - 3)
+            lanes = [pattern(config, v) for v in (2.0**-75, 2.0**-75, third)] + others
+            b.append([pattern(config, v) for v in (2.0**-76, 2.0**-76, 2.0**-90)] + others)
+            if sign:
+                b[-1] = [v | sign >> (32 - config.elem_bits) if v else v for v in b[-1]]
+            for r in range(config.tm):
+                a.append(lanes)
+                acc.append(start[r % 2] | sign)
+                expected.append(numerics.dotacc(config, a[-1], b[-1], acc[-1])[0])
+    if config.fmt == "fp32":  # bf16 drops the third lane
+        assert expected[0] != expected[config.tm] and expected[1] != expected[config.tm + 1]
+    assert array_dotacc(config, a, b, acc)[0] == expected
+
+
 @pytest.mark.parametrize("config", CONFIGS[1:], ids=name)
 def test_scalars(config):
     rng = random.Random(5)
