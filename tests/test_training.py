@@ -18,7 +18,8 @@ def train(model, optimizer, step, steps=None):
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=RATE, total_steps=EPOCHS * -(-len(x) // BATCH), pct_start=0.2,
         cycle_momentum=False)
-    batches = [b for _ in range(EPOCHS) for b in torch.randperm(len(x), generator=order).split(BATCH)]
+    batches = [batch for _ in range(EPOCHS)
+               for batch in torch.randperm(len(x), generator=order).split(BATCH)]
     for batch in batches[:steps]:
         step(x[batch], y[batch])
         schedule.step()
