@@ -71,9 +71,17 @@ class Harness:
         Of the stalls, and of registers and memories without an initial value.
     trace : path or None
         VCD file to write; the library must be built for it.
+
+    Raises
+    ------
+    OSError
+        `trace` cannot be written.
     """
 
     def __init__(self, library, memory_size, *, timing, seed=0, trace=None):
+        self._handle = None
+        if trace:
+            open(trace, "wb").close()  # the simulator would not tell
         self._lib = ctypes.CDLL(str(library))
         for name, result, *arguments in (
                 ("open", ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64,
@@ -94,7 +102,7 @@ class Harness:
         self._handle = self._lib.gradgate_open(
             memory_size, ctypes.byref(numbers), seed, str(trace).encode() if trace else None)
         address = self._lib.gradgate_memory(self._handle)
-        self.memory = memoryview((ctypes.c_uint8 * memory_size).from_address(address)).cast("B")
+        self._memory = memoryview((ctypes.c_uint8 * memory_size).from_address(address)).cast("B")
 
     def _call(self, name, *arguments):
         if self._handle is None:
@@ -106,6 +114,13 @@ class Harness:
         if result < 0:
             raise DeviceError(self._call("message").decode())
         return result
+
+    @property
+    def memory(self):
+        """Device memory as a writable memoryview; not to be used after close."""
+        if self._handle is None:
+            raise ValueError("the device is closed")
+        return self._memory
 
     @property
     def cycles(self):
@@ -142,9 +157,12 @@ class Harness:
 
     def close(self):
         if self._handle is not None:
-            self.memory = None
+            self._memory = None
             self._lib.gradgate_close(self._handle)
             self._handle = None
+
+    def __del__(self):
+        self.close()
 
 
 START, RESET = 1, 2  # CTRL
@@ -172,7 +190,7 @@ class RTLDevice(Device):
     ----------
     config : Config
     memory_size : int
-        Bytes of device memory; initially zero.
+        Bytes of device memory, at most 2^32; zero at first.
     timing : MemoryTiming or None
         None: MemoryTiming().
     seed : int
@@ -188,6 +206,8 @@ class RTLDevice(Device):
 
     Raises
     ------
+    TypeError, ValueError
+        `memory_size` is not an int in range.
     DeviceError
         The simulated device does not answer as `config` says.
     """
@@ -196,6 +216,10 @@ class RTLDevice(Device):
 
     def __init__(self, config, memory_size, timing=None, seed=0, trace=None, *, asserts=True,
                  max_cycles=10**12, progress=None):
+        if type(memory_size) is not int:
+            raise TypeError(f"memory_size must be int, not {memory_size!r}")
+        if not 0 < memory_size <= 1 << 32:
+            raise ValueError(f"memory_size must be in 1..2^32, not {memory_size!r}")
         self.config = config
         self.memory_size = memory_size
         self.max_cycles = max_cycles
@@ -259,8 +283,8 @@ class RTLDevice(Device):
 
     def _check_range(self, address, size):
         if not (0 <= address and address + size <= self.memory_size):
-            raise ValueError(f"{size} bytes at {address:#x} are outside of the memory of "
-                             f"{self.memory_size} bytes")
+            raise BusError(f"{size} bytes at {address:#x} are outside the memory of "
+                           f"{self.memory_size} bytes")
 
     def _check_identity(self):
         config = self.config

@@ -161,9 +161,9 @@ def test_read_and_write(device):
     device.write(0x6000, memoryview(bytes(range(16))))
     assert device.read(0x6004, 4) == bytes([4, 5, 6, 7])
     for address, size in ((SIZE - 2, 4), (-1, 1), (SIZE, 1)):
-        with pytest.raises(ValueError, match="outside of the memory"):
+        with pytest.raises(BusError, match="outside the memory of 32768 bytes"):
             device.read(address, size)
-        with pytest.raises(ValueError, match="outside of the memory"):
+        with pytest.raises(BusError, match="outside the memory of 32768 bytes"):
             device.write(address, bytes(size))
 
 
@@ -258,6 +258,11 @@ def test_ctrl_c(device):
     works(device)
 
 
+def test_unwritable_trace(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        RTLDevice(CONFIG, SIZE, trace=tmp_path / "missing" / "trace.vcd")
+
+
 def test_power_up_state_is_random():
     """What was never written differs from seed to seed: nobody gets away with reading it."""
     seen = set()
@@ -281,9 +286,17 @@ def test_trace(tmp_path):
     assert f"#{10 * cycles - 5}\n" in text
 
 
+@pytest.mark.parametrize("size, error", [(0, ValueError), (2**32 + 1, ValueError),
+                                         (4.0, TypeError)])
+def test_memory_size_is_validated(size, error):
+    with pytest.raises(error, match=f"memory_size must be .*, not {size}"):
+        RTLDevice(CONFIG, size)
+
+
 def test_use_after_close():
     device = RTLDevice(CONFIG, SIZE)
     device.close()
     device.close()
-    with pytest.raises(ValueError, match="the device is closed"):
-        device.run(0)
+    for use in (lambda: device.run(0), lambda: device.read(0, 4), lambda: device.write(0, b"1234")):
+        with pytest.raises(ValueError, match="the device is closed"):
+            use()
