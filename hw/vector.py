@@ -112,7 +112,8 @@ class VectorPipeline(wiring.Component):
         sgd_history = Signal(self.latency)
         m.d.sync += [history.eq(Cat(self.en, history)),
                      sgd_history.eq(Cat(self.en & steps.sgd, sgd_history))]
-        live = {name: (sgd_history if name in ("momentum", "step", "weight") else history)[cycle - 1]
+        of_sgd = ("momentum", "step", "weight")
+        live = {name: (sgd_history if name in of_sgd else history)[cycle - 1]
                 for name, cycle in stages.items()}
 
         # x * scale + (bias or operand), neutral constants for what is left out; g + wd * w
