@@ -7,6 +7,7 @@ every case; choices that differ from those of float64 are counted, and must be n
 import gradgate
 import pytest
 import torch
+from gradgate.hw.config import Config
 from gradgate.sim.model import ModelDevice
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -76,6 +77,24 @@ def test_layers(config, name):
     model, x = compiled(layers, shape, config, seed=1)
     found = check(model, x, config)
     assert found.flips <= (0.02 if config.fmt == "bf16" else 0.001) * found.choices
+
+
+SMALLEST = Config(tm=2, tn=4, beat_bits=32, a_depth=16, b_depth=16, acc_depth=16)
+SPLIT = {
+    "pool": ((2, 3, 3, 19), [Conv(3, 3, 1), nn.ReLU(), Max((1, 11), (1, 2), (0, 5))]),
+    "rows": ((1, 2, 13, 4), [Conv(2, 3, 1), Max((11, 1), 1, (5, 0))]),
+    "convolution": ((2, 5, 6, 13), [Conv(5, 3, (3, 11), (2, 3), (1, 4)), nn.ReLU()]),
+    "average": ((1, 3, 13, 17), [Avg((12, 9), (1, 3)), Conv(3, 5, 1)]),
+    "linear": ((3, 7, 3, 3), [nn.Flatten(), Linear(63, 9), nn.ReLU(), Linear(9, 3)]),
+}
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_taps_in_pieces(name):
+    """Buffers so small that windows are worked off tap by tap."""
+    shape, layers = SPLIT[name]
+    model, x = compiled(layers, shape, SMALLEST, seed=2)
+    check(model, x, SMALLEST)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=config_id)
