@@ -22,7 +22,7 @@ class _Apply(torch.autograd.Function):
         ctx.model, ctx.version = model, model.version
         ctx.input_gradient = x.requires_grad
         ctx.save_for_backward(x)
-        output = ctx.output = model._forward(x, True, ctx.input_gradient)
+        output = model._forward(x, True, ctx.input_gradient)
         ctx.generation = model.runtime.generation
         return model._shaped(output)
 
@@ -37,9 +37,9 @@ class _Apply(torch.autograd.Function):
             )
         if model.runtime.generation != ctx.generation:
             # another batch has overwritten the activations
-            ctx.output = model._forward(x, True, ctx.input_gradient)
+            model._forward(x, True, ctx.input_gradient)
             ctx.generation = model.runtime.generation
-        return None, *model._backward(x, gradient, ctx.output, ctx.needs_input_grad[1:])
+        return None, *model._backward(x, gradient, ctx.needs_input_grad[1:])
 
 
 class CompiledModel(nn.Module):
@@ -227,14 +227,13 @@ class CompiledModel(nn.Module):
                  bias in self._slots}
         return tuple(flags.get(id(step), (False, False)) for step in self.runtime.steps)
 
-    def _backward(self, x, gradient, output, needs):
+    def _backward(self, x, gradient, needs):
         """Gradients of the input and all parameters, None where `needs` says so."""
         parameters = self._slot_parameters()
         wanted = {p for p, need in zip(parameters, needs[1:], strict=True) if need}
         plan = self.runtime.plan(len(x), train=True, input_gradient=x.requires_grad)
         self._gradients = {}
-        self.runtime.backward(plan, gradient.numpy().reshape(output.shape), output,
-                              self._flags(wanted))
+        self.runtime.backward(plan, gradient.numpy(), self._flags(wanted))
         found = {}
         for step, weight, bias in self._slots:
             if weight in wanted or bias in wanted:
@@ -325,8 +324,7 @@ class CompiledModel(nn.Module):
             value = loss(leaf, y)
             (gradient,) = torch.autograd.grad(value, leaf)
         if ready:
-            self.runtime.backward(plan, gradient.numpy().reshape(output.shape), output,
-                                  self._flags(ready), steps)
+            self.runtime.backward(plan, gradient.numpy(), self._flags(ready), steps)
             self._changed()
         optimizer._opt_called = True  # what a scheduler looks for
         return value.detach()

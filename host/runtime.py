@@ -141,13 +141,13 @@ class Runtime:
         out = t.outputs[-1]
         return out.unpack(self.device.read(out.address, out.size))
 
-    def backward(self, plan, gradient, output, train, hyper=None):
+    def backward(self, plan, gradient, train, hyper=None):
         """Run the backward pass on the activations that the last `forward` of `plan` left.
 
         Parameters
         ----------
-        gradient, output : float arrays [image, channel, row, column]
-            Of the loss with respect to the output; what `forward` returned.
+        gradient : float array with the shape of the network's output
+            Of the loss with respect to the output.
         train : list of (bool, bool)
             Per step whether the weight, the bias is trained.
         hyper : dict or None
@@ -156,7 +156,7 @@ class Runtime:
         """
         t = plan.tensors
         target = t.loss_gradient
-        data = target.pack(gradient)
+        data = target.pack(gradient.reshape(t.images, *self.steps[-1].layer.output))
         self.device.write(target.address, data)
         train = tuple(train)
         fused = hyper is not None
