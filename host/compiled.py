@@ -8,11 +8,13 @@ from torch.autograd.function import once_differentiable
 
 from .boards import Board
 from .device import Device
+from .errors import UnsupportedError
 from .graph import trace
 from .parameter import DeviceParameter, array_of, plain
 from .runtime import Runtime
 
 __all__ = ["CompiledModel", "compile"]
+
 
 class _Apply(torch.autograd.Function):
     """Forward and backward pass on the device, for autograd."""
@@ -58,6 +60,8 @@ class CompiledModel(nn.Module):
 
     def __init__(self, network, parameters, device):
         super().__init__()
+        if device.resident is not None:
+            device.resident.leave()
         self.runtime = Runtime(network, device)
         self.version = 0  # counts changes of the weights
         self._stale = False
@@ -82,8 +86,26 @@ class CompiledModel(nn.Module):
                                     made[step.layer.bias] if step.layer.bias else None))
         for parameter in made.values():
             parameter.owner, parameter.touched = self, False
+        self._named = [(self.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], p)
+                       for name, p in made.items()]
+        self.runtime.leave = self.fetch
         for slot in self._slots:
             self._upload(slot)
+
+    def __deepcopy__(self, memo):
+        raise TypeError("a compiled model cannot be copied or pickled, its weights are on its "
+                        "device; save state_dict(), and compile again")
+
+    def __reduce_ex__(self, protocol):
+        self.__deepcopy__({})
+
+    def train(self, mode=True):
+        """As of any module. Raises UnsupportedError for networks with dropout, which were compiled
+        in eval mode."""
+        if mode and self.runtime.network.dropout:
+            raise UnsupportedError(f"{', '.join(self.runtime.network.dropout)}: dropout cannot be "
+                                   "trained; set p = 0 before compiling")
+        return super().train(mode)
 
     @property
     def device(self):
@@ -210,6 +232,10 @@ class CompiledModel(nn.Module):
 
     def forward(self, x):
         self._check_input(x)
+        for holder, leaf, p in self._named:
+            if holder._parameters[leaf] is not p:
+                raise TypeError("a compiled model runs with the parameters on its device; set "
+                                "them with load_state_dict()")
         self.push()
         parameters = self._slot_parameters()
         with plain():
@@ -274,13 +300,15 @@ class CompiledModel(nn.Module):
             some = [p for p in (weight, bias) if p in ready]
             if all(p in self._gradients and torch.equal(p.grad, self._gradients[p]) for p in some):
                 continue
-            arrays = [np.zeros(tuple(p.shape),
-                               np.float32) if p is not None and p not in ready else p is not None
-                      and np.ascontiguousarray(p.grad.detach().numpy(),
-                                               np.float32) for p in (weight, bias)]
-            self.runtime.write_gradient(step, arrays[0], None if bias is None else arrays[1])
+            arrays = [_gradient(p, p in ready) for p in (weight, bias)]
+            self.runtime.write_gradient(step, *arrays)
             for p in some:
                 self._gradients[p] = p.grad.detach().clone()
+
+    def check_groups(self, hyper):
+        """Raise ValueError if weight and bias of a layer differ in `hyper` (apply_gradients)."""
+        with plain():
+            self._hyper(set(hyper), hyper)
 
     def _hyper(self, ready, hyper):
         """Hyperparameters per number of the step, of the parameters in `ready`."""
@@ -293,8 +321,8 @@ class CompiledModel(nn.Module):
                     f"same lr, momentum and weight_decay"
                 )
             if values:
-                found[next(i for i,
-                           s in enumerate(self.runtime.steps) if s is step)] = (values.pop())
+                number = next(i for i, s in enumerate(self.runtime.steps) if s is step)
+                found[number] = values.pop()
         return found
 
     def train_step(self, x, y, loss=F.cross_entropy, *, optimizer):
@@ -312,6 +340,9 @@ class CompiledModel(nn.Module):
         optimizer : gradgate.optim.SGD
         """
         self._check_input(x)
+        if not hasattr(optimizer, "hyperparameters"):
+            raise TypeError("optimizer must be a gradgate.optim.SGD, not "
+                            f"{type(optimizer).__module__}.{type(optimizer).__name__}")
         hyper = optimizer.hyperparameters(self)
         self.push()
         with plain():
@@ -343,8 +374,20 @@ class CompiledModel(nn.Module):
         return 3 * sum(macs) - (macs[first] if macs else 0)
 
 
+def _gradient(parameter, wanted):
+    """Array of a parameter's gradient, zeros if it is not wanted, None without a parameter."""
+    if parameter is None:
+        return None
+    if not wanted:
+        return np.zeros(tuple(parameter.shape), np.float32)
+    return np.ascontiguousarray(parameter.grad.detach().numpy(), np.float32)
+
+
 def compile(module, example_inputs, device):
     """Put a PyTorch network on a device.
+
+    A device holds one network: one that was compiled for it before keeps its weights, but cannot
+    run any more.
 
     Parameters
     ----------
@@ -368,4 +411,5 @@ def compile(module, example_inputs, device):
     if len(inputs) != 1:
         raise TypeError(f"example_inputs must hold one tensor, not {len(inputs)}")
     network = trace(module, inputs[0])
-    return CompiledModel(network, dict(module.named_parameters()), device)
+    model = CompiledModel(network, dict(module.named_parameters()), device)
+    return model.train(module.training and not network.dropout)

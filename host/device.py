@@ -53,6 +53,7 @@ class Device(ABC):
 
     name: str
     memory_size: int
+    resident = None  # the Runtime whose network is in memory
 
     @abstractmethod
     def write(self, address, data):

@@ -18,13 +18,14 @@ class Network:
     """A chain of layers.
 
     `input_shape` and `output_shape` are PyTorch's, without the batch; `source` is the input as
-    (channels, rows, columns).
+    (channels, rows, columns). `dropout` names the modules that would do something in training.
     """
 
     layers: list
     input_shape: tuple
     output_shape: tuple
     source: tuple
+    dropout: tuple = ()
 
 
 def _is_size(node):
@@ -58,6 +59,10 @@ def trace(module, example):
     source = builder.shape
     refused = [f"{name}: parameters must be float32, not {p.dtype}"
                for name, p in module.named_parameters() if p.dtype != torch.float32]
+    refused += [f"{name or 'the network'}: hooks would not be called"
+                for name, m in module.named_modules()
+                if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks
+                or m._backward_pre_hooks]
     refused += _walk(graph, dict(module.named_modules()), builder)
     refused += _misused(module, builder.layers, bool(refused))
     if not builder.layers and not refused:
@@ -66,7 +71,8 @@ def trace(module, example):
         raise UnsupportedError("the device cannot run\n  " + "\n  ".join(refused))
     c, h, w = builder.shape
     return Network(_tidy(builder.layers), tuple(example.shape[1:]),
-                   (c * h * w,) if builder.flat else (c, h, w), source)
+                   (c * h * w,) if builder.flat else (c, h, w), source,
+                   tuple(name for name, m in module.named_modules() if getattr(m, "p", 0)))
 
 
 def _walk(graph, modules, builder):

@@ -1,5 +1,6 @@
 """Layers of a chain, and how modules and functions of PyTorch become them."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -253,8 +254,13 @@ class Builder:
             self.flatten(kwargs.get("start_dim", start), kwargs.get("end_dim", end))
         elif target in ("view", "reshape"):
             size = args[0] if len(args) == 1 and isinstance(args[0], tuple | list) else args
-            if self.flat or len(size) != 2 or isinstance(size[0], int) or size[1] != -1:
-                raise Refused(f"{target}{tuple(size)}: only {target}(x.size(0), -1) is possible")
+            features = math.prod(self.shape)
+            batch_kept = len(size) == 2 and (
+                (not isinstance(size[0], int) and size[1] in (-1, features))
+                or (size[0] == -1 and size[1] == features))
+            if not batch_kept:
+                raise Refused(f"{target}{tuple(size)}: only {target}(x.size(0), -1) or "
+                              f"{target}(-1, {features}) is possible")
             self.flatten(1, -1)
         elif target is F.dropout:
             arguments = dict(zip(("p", "training"), args, strict=False)) | kwargs

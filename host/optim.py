@@ -1,13 +1,13 @@
 """Optimizers that run on the device."""
 
-import math
-
 from torch.optim import Optimizer
 
 from .compiled import CompiledModel
 from .parameter import DeviceParameter
 
 __all__ = ["SGD"]
+
+FLOAT_MAX = 3.4028234e38  # what the device's fp32 holds
 
 
 class SGD(Optimizer):
@@ -16,7 +16,7 @@ class SGD(Optimizer):
 
     Gradients are taken from `.grad` of the parameters, so they may be clipped or accumulated
     before `step`. Learning rate schedulers and parameter groups work; weight and bias of one layer
-    must have the same hyperparameters.
+    must have the same hyperparameters. A new optimizer starts without momentum.
 
     Parameters
     ----------
@@ -43,6 +43,9 @@ class SGD(Optimizer):
             raise ValueError("all parameters must be of one compiled model")
         self.model = owners.pop()
         assert isinstance(self.model, CompiledModel)
+        hyper = self.hyperparameters(self.model)
+        self.model.check_groups(hyper)
+        self.model.load_momenta({p: m for p, m in self.model.momenta().items() if p not in hyper})
 
     def hyperparameters(self, model):
         """{parameter: (weight decay, momentum, learning rate)} of all groups.
@@ -87,5 +90,5 @@ def _check(group):
         value = group[name]
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError(f"{name} must be a number, not {value!r}")
-        if not math.isfinite(value) or value < 0:
+        if not 0 <= value <= FLOAT_MAX:
             raise ValueError(f"{name} must be finite and at least 0, not {value!r}")

@@ -5,6 +5,7 @@ from collections import OrderedDict
 import numpy as np
 
 from .device import Counters
+from .errors import DeviceError
 from .memory import Arena
 from .passes import Tensors, backward_program, forward_program, steps_of, update_program
 
@@ -48,7 +49,7 @@ class Runtime:
     """
 
     def __init__(self, network, device):
-        self.network, self.device, self.config = network, device, device.config
+        self.network, self._device, self.config = network, device, device.config
         self.steps = steps_of(network, self.config)
         self.profile = Profile()
         self.generation = 0  # counts what overwrites activations
@@ -64,7 +65,19 @@ class Runtime:
         self._gradients = False
         self._plans = OrderedDict()
         self._resident = None
-        self._momentum = {}  # step -> momentum of the last update
+        # Weights -> momenta that PyTorch keeps while it updates without momentum; the device's
+        # update writes over them
+        self._parked = {}
+        self.leave = lambda: None  # what to do before another network takes the device
+        device.resident = self
+
+    @property
+    def device(self):
+        """The Device. Raises DeviceError if another network has been compiled for it since."""
+        if self._device.resident is not self:
+            raise DeviceError("another network has been compiled for this device since; make a "
+                              "device for each network that is in use")
+        return self._device
 
     @property
     def weights(self):
@@ -118,7 +131,10 @@ class Runtime:
             for offset, words in program.patched(hyper):
                 self.device.write(address + offset, words)
             plan.uploaded[key] = hyper
-        counters = self.device.run(address)
+        try:
+            counters = self.device.run(address)
+        except DeviceError as error:
+            raise type(error)(f"{kind} pass, batch of {plan.tensors.images}: {error}") from error
         self.profile[kind] = self.profile.get(kind, Counters()) + counters
 
     def _use(self, plan):
@@ -175,10 +191,8 @@ class Runtime:
         plan = self.plan(images, train=True)
         train = tuple((step.weights is not None,) * 2 for step in self.steps)
         programs = [forward_program(plan.tensors), backward_program(plan.tensors, train, True)]
-        sizes = [(f"{name} program", len(program.assemble())) for name, program in zip(("forward",
-                                                                                        "backward"),
-                                                                                       programs,
-                                                                                       strict=True)]
+        sizes = [(f"{name} program", len(program.assemble()))
+                 for name, program in zip(("forward", "backward"), programs, strict=True)]
         return programs, plan.arena.taken + sizes
 
     def input_gradient(self, plan):
@@ -196,37 +210,52 @@ class Runtime:
 
     def _updating(self, hyper, run):
         """Do `run`, which changes weights; if it fails they are put back as they were."""
-        before = [(w, self.device.read(w.master, w.master_size), self.device.read(w.copy,
-                                                                                  w.copy_size))
-                  for w in self.weights]
+        before = [(w, self.device.read(w.master, w.master_size),
+                   self.device.read(w.copy, w.copy_size)) for w in self.weights]
+        parked = dict(self._parked)
         for i, (_, momentum, _) in hyper.items():
-            if momentum and self._momentum.get(i) == 0:
-                self._forget_momentum(self.steps[i].weights)
+            self._park(self.steps[i].weights, momentum)
         try:
             run()
         except BaseException:
             for w, master, copy in before:
                 self.device.write(w.master, master)
                 self.device.write(w.copy, copy)
+            self._parked = parked
             raise
-        self._momentum |= {i: momentum for i, (_, momentum, _) in hyper.items()}
 
-    def _forget_momentum(self, w):
-        """Without momentum PyTorch keeps no buffer, so a later one starts from zero."""
-        master = np.frombuffer(self.device.read(w.master, w.master_size), np.float32).copy()
-        master.reshape(-1, 2, self.config.vlanes)[:, 1] = 0
-        self.device.write(w.master, master.tobytes())
+    def _park(self, w, momentum):
+        """Keep the momenta aside while `momentum` is 0, bring them back when it is not."""
+        if not momentum and w not in self._parked:
+            self._parked[w] = self._masters(w)[:, 1].copy()
+        elif momentum and w in self._parked:
+            masters = self._read_master(w)
+            del self._parked[w]
+            self.device.write(w.master, masters)
+
+    def _masters(self, w):
+        """The master tensor as an array [beat][w, momentum][word]."""
+        data = np.frombuffer(self.device.read(w.master, w.master_size), np.float32)
+        return data.reshape(-1, 2, self.config.vlanes)
+
+    def _read_master(self, w):
+        """Bytes of the master tensor, with the momenta that count."""
+        masters = self._masters(w).copy()
+        if w in self._parked:
+            masters[:, 1] = self._parked[w]
+        return masters.tobytes()
 
     def read_weights(self, step, shape):
         """(weight, bias, momentum, bias momentum) of a Step, arrays; `shape` is the weight's."""
         w = step.weights
-        return w.unpack_master(self.device.read(w.master, w.master_size), shape)
+        return w.unpack_master(self._read_master(w), shape)
 
     def write_weights(self, step, weight, bias, momentum=None, bias_momentum=None):
         """Set weight, bias and momenta of a Step. Raises NumericError if a value is not finite."""
         w = step.weights
         master = w.pack_master(weight, bias, momentum, bias_momentum)
         copy = w.pack_copy(weight, bias)
+        self._parked.pop(w, None)
         self.device.write(w.master, master)
         self.device.write(w.copy, copy)
 

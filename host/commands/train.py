@@ -99,7 +99,7 @@ class Run:
 
     def options(self):
         """What must be the same when a run is resumed."""
-        names = ("epochs", "batch", "lr", "momentum", "weight_decay", "seed", "board")
+        names = ("epochs", "batch", "lr", "momentum", "weight_decay", "seed", "board", "device")
         return {name: getattr(self.args, name) for name in names}
 
     def save(self, path):

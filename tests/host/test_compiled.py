@@ -430,3 +430,55 @@ def test_parameters_stay_on_the_device():
     model, _ = compiled()
     with pytest.raises(TypeError, match="stay"):
         model.half()
+
+
+def test_one_network_per_device():
+    device = ModelDevice(BF16, 4 << 20)
+    x, y = batch()
+    first = gradgate.compile(network(0), (x,), device)
+    optimizer = gradgate.optim.SGD(first.parameters(), lr=0.1)
+    first.train_step(x, y, optimizer=optimizer)
+    wanted = [torch.from_numpy(first.runtime.read_weights(s, tuple(w.shape))[0].copy())
+              for s, w, _ in first._slots]
+    second = gradgate.compile(network(1), (x,), device)
+    second(x)
+    # the first has taken its trained weights along, and says why it cannot run
+    for (_, weight, _), value in zip(first._slots, wanted, strict=True):
+        assert torch.equal(weight, value)
+    with pytest.raises(gradgate.DeviceError, match="another network has been compiled"):
+        first(x)
+    with pytest.raises(gradgate.DeviceError, match="another network has been compiled"):
+        first.train_step(x, y, optimizer=optimizer)
+    assert torch.equal(second(x), gradgate.compile(network(1), (x,), ModelDevice(BF16, 4 << 20))(x))
+
+
+def test_copies_are_refused():
+    model = compiled()[0]
+    with pytest.raises(TypeError, match="save state_dict"):
+        copy.deepcopy(model)
+    with pytest.raises(TypeError, match="save state_dict"):
+        torch.save(model, io.BytesIO())
+
+
+def test_parameters_from_elsewhere_are_refused():
+    model, (x, _) = compiled()[0], batch()
+    zeros = {name: torch.zeros(p.shape) for name, p in model.named_parameters()}
+    with pytest.raises(TypeError, match="with load_state_dict"):
+        torch.func.functional_call(model, zeros, (x,))
+    model(x)
+
+
+def test_dropout_cannot_be_switched_on_later():
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Dropout(0.5)).eval()
+    model = gradgate.compile(net, (torch.zeros(1, 3, 5, 6),), ModelDevice(BF16, 4 << 20))
+    assert not model.training
+    with pytest.raises(gradgate.UnsupportedError, match="1: dropout cannot be trained"):
+        model.train()
+
+
+def test_an_overflow_names_the_pass():
+    model, (x, _) = compiled()[0], batch()
+    with torch.no_grad():
+        next(iter(model.parameters())).fill_(3e38)
+    with pytest.raises(gradgate.NumericError, match="forward pass, batch of"):
+        model(x + 2)

@@ -136,7 +136,7 @@ class Net(nn.Module):
     (lambda m, x: (m.b(m.a(x)), x), "must return one tensor"),
     (lambda m, x: m.b(m.a(x)) if x.sum() > 0 else x, "cannot be traced"),
     (lambda m, x: F.gelu(m.b(m.a(x))), "gelu is not supported"),
-    (lambda m, x: m.b(m.a(x)).view(-1, 360), "only view"),
+    (lambda m, x: m.b(m.a(x)).view(-1, 90), "only view"),
 ])
 def test_graphs_that_are_refused(forward, reason):
     with pytest.raises(UnsupportedError, match=reason):
@@ -160,3 +160,34 @@ def test_shared_and_double_parameters_are_refused():
 def test_bad_example(x, match):
     with pytest.raises(TypeError, match=match):
         trace(nn.Sequential(nn.ReLU()), x)
+
+
+def test_hooks_are_refused():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    net[1].register_forward_hook(lambda module, inputs, output: output * 2)
+    with pytest.raises(UnsupportedError, match="1: hooks would not be called"):
+        trace(net, torch.zeros(1, 3, 5, 6))
+
+
+@pytest.mark.parametrize("size", [(-1, 48), ("batch", -1), ("batch", 48)], ids=str)
+def test_views_that_flatten(size):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(48, 5)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return self.head(y.view(*(x.size(0) if s == "batch" else s for s in size)))
+
+    network = trace(Net(), torch.zeros(2, 3, 5, 6))
+    assert network.layers[-1].linear and network.output_shape == (5,)
+
+
+def test_views_that_do_something_else_are_refused():
+    class Net(nn.Module):
+        def forward(self, x):
+            return x.view(-1, 45)
+
+    with pytest.raises(UnsupportedError, match=r"only view\(x.size\(0\), -1\) or view\(-1, 90\)"):
+        trace(nn.Sequential(Net(), nn.Linear(45, 2)), torch.zeros(2, 3, 5, 6))

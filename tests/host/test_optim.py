@@ -81,8 +81,8 @@ def test_groups():
     step(model, optimizer)
     assert {k: torch.equal(v, before[k]) for k, v in model.state_dict().items()} == {
         "0.weight": True, "0.bias": True, "2.weight": False, "2.bias": False}
-    optimizer = gradgate.optim.SGD([{"params": first[:1], "lr": 0.0},
-                                    {"params": first[1:] + last}], lr=0.1)
+    del optimizer.param_groups[0]["params"][1]
+    optimizer.param_groups[1]["params"].append(first[1])
     with pytest.raises(ValueError, match="0: weight and bias"):
         step(model, optimizer)
 
@@ -116,3 +116,70 @@ def test_closure():
         return loss
 
     assert optimizer.step(closure) > optimizer.step(closure)
+
+
+def against_pytorch(momenta, seed=0):
+    """Largest difference to torch.optim.SGD after steps with these momenta and random gradients."""
+    model = compiled(Config(fmt="fp32", beat_bits=128))
+    theirs = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    reference = torch.optim.SGD(theirs.values(), lr=0.1, momentum=momenta[0])
+    optimizer = gradgate.optim.SGD(model.parameters(), lr=0.1, momentum=momenta[0])
+    generator = torch.Generator().manual_seed(seed)
+    for momentum in momenta:
+        reference.param_groups[0]["momentum"] = momentum
+        optimizer.param_groups[0]["momentum"] = momentum
+        for name, p in model.named_parameters():
+            p.grad = torch.randn(p.shape, generator=generator)
+            theirs[name].grad = p.grad.clone()
+        optimizer.step()
+        reference.step()
+    return max((p - theirs[name]).abs().max().item() for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("momenta", [
+    [0.9, 0.9, 0.9], [0, 0, 0.9, 0.9], [0.9, 0.9, 0, 0, 0.9, 0.9], [0, 0.9, 0, 0.5]], ids=str)
+def test_momentum_switched_on_and_off(momenta):
+    assert against_pytorch(momenta) < 1e-6
+
+
+def test_a_new_optimizer_starts_without_momentum():
+    model = compiled()
+    step(model, gradgate.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+    optimizer = gradgate.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for state in optimizer.state_dict()["state"].values():
+        assert not state["momentum_buffer"].any()
+
+
+def test_loaded_momentum_counts_after_steps_without():
+    model = compiled()
+    optimizer = gradgate.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    step(model, optimizer)
+    saved = optimizer.state_dict()
+    other = gradgate.optim.SGD(model.parameters(), lr=0.1)
+    step(model, other)
+    other.load_state_dict(saved)
+    assert other.param_groups[0]["momentum"] == 0.9
+    for key, state in other.state_dict()["state"].items():
+        assert torch.equal(state["momentum_buffer"], saved["state"][key]["momentum_buffer"])
+    weights = {n: p.detach().clone() for n, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = torch.zeros(p.shape)
+    other.step()
+    momenta = [s["momentum_buffer"] for s in saved["state"].values()]
+    for (name, p), momentum in zip(model.named_parameters(), momenta, strict=True):
+        assert torch.allclose(p, weights[name] - 0.1 * 0.9 * momentum, atol=1e-6)
+        assert momentum.any()
+
+
+def test_groups_are_checked_at_once():
+    model = compiled()
+    weights = [p for n, p in model.named_parameters() if "weight" in n]
+    biases = [p for n, p in model.named_parameters() if "bias" in n]
+    with pytest.raises(ValueError, match="0: weight and bias are updated together"):
+        gradgate.optim.SGD([{"params": weights, "weight_decay": 0.1}, {"params": biases}], lr=0.1)
+
+
+def test_only_our_optimizer_steps_on_the_device():
+    model = compiled()
+    with pytest.raises(TypeError, match="must be a gradgate.optim.SGD, not torch.optim.sgd.SGD"):
+        step(model, torch.optim.SGD(model.parameters(), lr=0.1))
