@@ -98,23 +98,36 @@ class _Choices:
         return x.reshape(len(x), *self.runtime.network.output_shape)
 
 
-def judge(model, x, gradient):
+def judge(model, x, gradient, *, cancelling=False):
     """Run `model` forward and backward on the device, and compare with float64.
 
-    `x`, `gradient` and the parameters must be representable in the operand format.
+    `x`, `gradient` and the parameters must be representable in the operand format. With
+    `cancelling`, a tensor whose sums cancel to less than a tenth of their terms is measured by a
+    tenth of the terms: relative to such a result no finite precision is small.
     """
     x = x.clone().requires_grad_()
     model.zero_grad()
     y = model(x)
     y.backward(gradient)
-    x64 = x.detach().double().requires_grad_()
-    parameters = {name: p.detach().double().requires_grad_()
-                  for name, p in model.named_parameters()}
+    got = {"output": y, "input": x.grad, **{name: p.grad for name, p in model.named_parameters()}}
     plan = model.runtime.plan(len(x), train=True, input_gradient=True)
     choices = _Choices(model, plan)
-    y64 = choices.run(x64, parameters)
-    y64.backward(gradient.double())
-    errors = {"output": relative(y, y64), "input": relative(x.grad, x64.grad)}
-    for name, p in model.named_parameters():
-        errors[name] = relative(p.grad, parameters[name].grad)
+    wanted = _exact(model, choices, x, gradient, lambda t: t)
+    errors = {name: relative(got[name], wanted[name]) for name in got}
+    if cancelling:
+        terms = _exact(model, _Choices(model, plan), x, gradient, torch.abs)
+        for name, error in errors.items():
+            scale, least = (t[name].detach().norm().item() for t in (wanted, terms))
+            if scale < 0.1 * least:
+                errors[name] = error * (scale or 1) / (0.1 * least)
     return Judgement(errors, choices.flips, choices.choices, choices.gap)
+
+
+def _exact(model, choices, x, gradient, view):
+    """Output and gradients in float64 by name, of `view` of all inputs."""
+    x = view(x.detach().double()).requires_grad_()
+    parameters = {name: view(p.detach().double()).requires_grad_()
+                  for name, p in model.named_parameters()}
+    y = choices.run(x, parameters)
+    y.backward(view(gradient.double()))
+    return {"output": y, "input": x.grad, **{name: p.grad for name, p in parameters.items()}}
