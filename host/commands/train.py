@@ -247,8 +247,8 @@ def _report(args, console, profile, training, parameters, wall):
     if cycles:
         console.print(
             f"{cycles:,} device cycles for training, {result['mac_utilisation']:.1%} of the "
-            f"{config.tm}x{config.tn} multipliers busy; {result['board_s']:.2f} s on the board at "
-            f"{profile.clock_hz / 1e6:g} MHz"
+            f"{config.tm}x{config.tn} multipliers busy; {result['board_s']:.2f} s of the "
+            f"device's time at {profile.clock_hz / 1e6:g} MHz, transfers from the host not counted"
         )
     console.print(f"wrote {args.out / 'checkpoint.pt'} and {args.out / 'loss.png'}")
     return result
