@@ -39,6 +39,7 @@ test-all: install-test ## all tests
 
 lint: install-test ## style
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet host
 
 bench: install ## speed of the simulators
 	$(BIN)/python benchmarks/model_speed.py

@@ -30,9 +30,11 @@ def backward(lw, w, dy, dx, *, weights=None, scale=None, tags=None, mask=None):
     lw.b.partition(tile.b_words)
     places = pixel_tiles(dx.images, dx.rows, dx.cols, tile)
     sets = [range(b, min(b + tile.sets, dx.blocks)) for b in range(0, dx.blocks, tile.sets)]
-    order = ([(p, s) for p in places for s in sets] if tile.pixels_outer else [(p,
-                                                                                s) for s in sets
-                                                                               for p in places])
+    order = (
+        [(p, s) for p in places for s in sets]
+        if tile.pixels_outer
+        else [(p, s) for s in sets for p in places]
+    )
     for place, blocks in order:
         base, acc = lw.region()
         pixels = place[0][1] * place[1][1] * place[2][1]
@@ -48,8 +50,12 @@ def _phases(w, axis, first, count):
     stride, padding = w.stride[axis], w.padding[axis]
     for phase in range(min(stride, count)):
         at = first + phase
-        yield ((at + padding) % stride, -(-(count - phase) // stride), phase,
-               (at + padding) // stride)
+        yield (
+            (at + padding) % stride,
+            -(-(count - phase) // stride),
+            phase,
+            (at + padding) // stride,
+        )
 
 
 def _reached(w, axis, first, count, tap, taps):
@@ -92,40 +98,88 @@ def _multiply(lw, w, tile, dy, weights, tags, place, blocks, block, base, acc):
             slots.append(lw.a.tile(key, load(Unit.LOAD_A, tags)))
         elif not w.ident:
             entries = min(len(blocks) * tm, w.n - blocks[0] * tm)
-            slots.append(lw.a.tile((blocks, index), lambda slot, chunk=chunk,
-                                   entries=entries: _load_transposed(lw, slot, weights, blocks[0],
-                                                                     entries, chunk)))
+            slots.append(
+                lw.a.tile(
+                    (blocks, index),
+                    lambda slot, chunk=chunk, entries=entries: _load_transposed(
+                        lw, slot, weights, blocks[0], entries, chunk
+                    ),
+                )
+            )
         for (fr, q1, off_r, at_r), (fc, q0, off_c, at_c) in phases:
             u0, t1 = _taps(fr, s1, chunk.kr0, chunk.rows)
             v0, t0 = _taps(fc, s0, chunk.kc0, chunk.cols)
             if not (t1 and t0):
                 continue
             start = (at_r - u0 - rows_y[0]) * span_c + at_c - v0 - cols_y[0]
-            sweep = fields | {"first": int((fr, fc) not in begun), "t1": t1, "t0": t0, "ng": 1,
-                              "cbase": base + off_r * nc + off_c, "q2": images[1], "q1": q1,
-                              "q0": q0, "bbase": slots[0].base + start, "bt1": -span_c, "bt0": -1,
-                              "bq2": image, "bq1": span_c, "bq0": 1, "cq2": nr * nc, "cq1": s1 * nc,
-                              "cq0": s0, "lanes_last": tm, "al_n": 1}
+            sweep = fields | {
+                "first": int((fr, fc) not in begun),
+                "t1": t1,
+                "t0": t0,
+                "ng": 1,
+                "cbase": base + off_r * nc + off_c,
+                "q2": images[1],
+                "q1": q1,
+                "q0": q0,
+                "bbase": slots[0].base + start,
+                "bt1": -span_c,
+                "bt0": -1,
+                "bq2": image,
+                "bq1": span_c,
+                "bq0": 1,
+                "cq2": nr * nc,
+                "cq1": s1 * nc,
+                "cq0": s0,
+                "lanes_last": tm,
+                "al_n": 1,
+            }
             begun.add((fr, fc))
             if tags is not None:
-                sweep |= {"sel": 1, "abase": slots[1].base + start,
-                          "tag0": (fr + s1 * u0) * k0 + fc + s0 * v0, "tg1": s1 * k0 % 128,
-                          "tg0": s0 % 128}
+                sweep |= {
+                    "sel": 1,
+                    "abase": slots[1].base + start,
+                    "tag0": (fr + s1 * u0) * k0 + fc + s0 * v0,
+                    "tg1": s1 * k0 % 128,
+                    "tg0": s0 % 128,
+                }
             if w.ident:
                 sweep["ident"] = 1
             else:
                 groups = chunk.groups(tn)
                 tap = (fr + s1 * u0 - chunk.kr0) * chunk.cols + fc + s0 * v0 - chunk.kc0
                 tap += (block - blocks[0]) * tm * pixels
-                sweep |= {"abase": slots[1].base + tap, "ng": groups, "lanes_last": chunk.last(tn),
-                          "ag": entries * pixels, "bg": images[1] * image, "at1": s1 * chunk.cols,
-                          "at0": s0, "ar": pixels}
+                sweep |= {
+                    "abase": slots[1].base + tap,
+                    "ng": groups,
+                    "lanes_last": chunk.last(tn),
+                    "ag": entries * pixels,
+                    "bg": images[1] * image,
+                    "at1": s1 * chunk.cols,
+                    "at0": s0,
+                    "ar": pixels,
+                }
             lw.compute(slots, acc, **sweep)
     for (fr, q1, off_r, _), (fc, q0, off_c, _) in phases:
         if (fr, fc) not in begun:
-            lw.compute([], acc, zero=1, first=1, ng=1, t1=1, t0=1, rows=tm, lanes_last=tm, al_n=1,
-                       cbase=base + off_r * nc + off_c, q2=images[1], q1=q1, q0=q0, cq2=nr * nc,
-                       cq1=s1 * nc, cq0=s0)
+            lw.compute(
+                [],
+                acc,
+                zero=1,
+                first=1,
+                ng=1,
+                t1=1,
+                t0=1,
+                rows=tm,
+                lanes_last=tm,
+                al_n=1,
+                cbase=base + off_r * nc + off_c,
+                q2=images[1],
+                q1=q1,
+                q0=q0,
+                cq2=nr * nc,
+                cq1=s1 * nc,
+                cq0=s0,
+            )
 
 
 def _load_transposed(lw, slot, weights, block, entries, chunk):
@@ -139,8 +193,17 @@ def _load_transposed(lw, slot, weights, block, entries, chunk):
     if whole:
         load_groups(lw, slot, weights, first, (per, whole), channels, taps_r)
     for at in range(whole * per, blocks, per):
-        load_weights(lw, slot, weights, first + at, min(per, blocks - at), channels, taps_r,
-                     (chunk.kc0, chunk.cols), base=slot.base + at // per * words)
+        load_weights(
+            lw,
+            slot,
+            weights,
+            first + at,
+            min(per, blocks - at),
+            channels,
+            taps_r,
+            (chunk.kc0, chunk.cols),
+            base=slot.base + at // per * words,
+        )
 
 
 def _drain(lw, dx, place, blocks, base, acc, scale, mask):

@@ -40,9 +40,10 @@ class TileBuffer:
         count = min(SLOTS_MAX, self._depth // words)
         assert count >= 1
         self._words = words
-        self._slots = [Slot(base, Hazard(h for lo, hi,
-                                         h in self._old if lo < base + words and base < hi))
-                       for base in range(0, count * words, words)]
+        self._slots = [
+            Slot(base, Hazard(h for lo, hi, h in self._old if lo < base + words and base < hi))
+            for base in range(0, count * words, words)
+        ]
 
     def tile(self, key, load):
         """The slot that holds tile `key`; `load(slot)` emits what fills it if none does."""
@@ -105,8 +106,20 @@ class Lowering:
         full.setdefault("hi0", full["n0"])
         for name in ("k2", "k1", "k0"):
             full[name] = full.get(name, 0) % config.tn
-        self.program.emit(unit, reads, [slot.hazard], d_base=base, d_len=beats, d_n1=n1, d_s1=s1,
-                          d_n2=n2, d_s2=s2, d_n3=n3, d_s3=s3, **full)
+        self.program.emit(
+            unit,
+            reads,
+            [slot.hazard],
+            d_base=base,
+            d_len=beats,
+            d_n1=n1,
+            d_s1=s1,
+            d_n2=n2,
+            d_s2=s2,
+            d_n3=n3,
+            d_s3=s3,
+            **full,
+        )
 
     def compute(self, slots, acc, **fields):
         """Emit a COMPUTE on the buffer slots, into a region whose hazard is `acc`.
@@ -114,16 +127,43 @@ class Lowering:
         `fence` stays 0: instructions of one tile visit the same accumulators in the same order or
         other ones, and between tiles in one region there is always a POST.
         """
-        for name in ("ag", "bg", "at1", "at0", "bt1", "bt0", "bq2", "bq1", "bq0", "ar", "cq2",
-                     "cq1", "cq0", "al0", "al1"):
+        for name in (
+            "ag",
+            "bg",
+            "at1",
+            "at0",
+            "bt1",
+            "bt0",
+            "bq2",
+            "bq1",
+            "bq0",
+            "ar",
+            "cq2",
+            "cq1",
+            "cq0",
+            "al0",
+            "al1",
+        ):
             if name in fields:
                 fields[name] = (fields[name] + 0x8000) % 0x10000 - 0x8000
-        self.program.emit(Unit.COMPUTE, [s.hazard for s in slots], [acc], **{"sd1": 1, "sd0": 1,
-                                                                             **fields})
+        self.program.emit(
+            Unit.COMPUTE, [s.hazard for s in slots], [acc], **{"sd1": 1, "sd0": 1, **fields}
+        )
 
     def post(self, reads, writes, loops, length, base, opd_base=0, **fields):
         """Emit a POST that writes the runs from byte address `base`."""
         ((n2, s2), (n1, s1)), beats = runs(loops, length, self.config.beat_bytes, 2)
         full = {"p2": 1, "p1": 1, "p0": 1, "w1": 1, "w0": 1, **fields}
-        self.program.emit(Unit.POST, reads, writes, out_base=base, opd_base=opd_base, o_len=beats,
-                          o_n1=n1, o_s1=s1, o_n2=n2, o_s2=s2, **full)
+        self.program.emit(
+            Unit.POST,
+            reads,
+            writes,
+            out_base=base,
+            opd_base=opd_base,
+            o_len=beats,
+            o_n1=n1,
+            o_s1=s1,
+            o_n2=n2,
+            o_s2=s2,
+            **full,
+        )

@@ -71,8 +71,9 @@ class CompiledModel(nn.Module):
         # "features.0.weight"
         made = {}
         for name, value in parameters.items():
-            made[name] = parameter = DeviceParameter(value.detach().clone().contiguous(),
-                                                     value.requires_grad)
+            made[name] = parameter = DeviceParameter(
+                value.detach().clone().contiguous(), value.requires_grad
+            )
             holder = self
             *path, leaf = name.split(".")
             for part in path:
@@ -82,19 +83,28 @@ class CompiledModel(nn.Module):
             holder.register_parameter(leaf, parameter)
         for step in self.runtime.steps:
             if step.weights is not None:
-                self._slots.append((step, made[step.layer.weight],
-                                    made[step.layer.bias] if step.layer.bias else None))
+                self._slots.append(
+                    (
+                        step,
+                        made[step.layer.weight],
+                        made[step.layer.bias] if step.layer.bias else None,
+                    )
+                )
         for parameter in made.values():
             parameter.owner, parameter.touched = self, False
-        self._named = [(self.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], p)
-                       for name, p in made.items()]
+        self._named = [
+            (self.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], p)
+            for name, p in made.items()
+        ]
         self.runtime.leave = self.fetch
         for slot in self._slots:
             self._upload(slot)
 
     def __deepcopy__(self, memo):
-        raise TypeError("a compiled model cannot be copied or pickled, its weights are on its "
-                        "device; save state_dict(), and compile again")
+        raise TypeError(
+            "a compiled model cannot be copied or pickled, its weights are on its "
+            "device; save state_dict(), and compile again"
+        )
 
     def __reduce_ex__(self, protocol):
         self.__deepcopy__({})
@@ -103,8 +113,10 @@ class CompiledModel(nn.Module):
         """As of any module. Raises UnsupportedError for networks with dropout, which were compiled
         in eval mode."""
         if mode and self.runtime.network.dropout:
-            raise UnsupportedError(f"{', '.join(self.runtime.network.dropout)}: dropout cannot be "
-                                   "trained; set p = 0 before compiling")
+            raise UnsupportedError(
+                f"{', '.join(self.runtime.network.dropout)}: dropout cannot be "
+                "trained; set p = 0 before compiling"
+            )
         return super().train(mode)
 
     @property
@@ -120,8 +132,9 @@ class CompiledModel(nn.Module):
         step, weight, bias = slot
         if momenta is None:
             momenta = None, None
-        self.runtime.write_weights(step, array_of(weight), None if bias is None else array_of(bias),
-                                   *momenta)
+        self.runtime.write_weights(
+            step, array_of(weight), None if bias is None else array_of(bias), *momenta
+        )
         for p in (weight, bias):
             if p is not None:
                 p.shadow = array_of(p).copy()
@@ -149,8 +162,11 @@ class CompiledModel(nn.Module):
         for slot in self._slots:
             step, weight, bias = slot
             touched = [p for p in (weight, bias) if p is not None and p.touched]
-            changed = [p for p in touched if not np.array_equal(array_of(p).view(np.uint32),
-                                                                p.shadow.view(np.uint32))]
+            changed = [
+                p
+                for p in touched
+                if not np.array_equal(array_of(p).view(np.uint32), p.shadow.view(np.uint32))
+            ]
             if changed:
                 _, _, *momenta = self.runtime.read_weights(step, tuple(weight.shape))
                 self._upload(slot, momenta)
@@ -179,9 +195,12 @@ class CompiledModel(nn.Module):
         self.fetch()
         self.push()
         for slot in self._slots:
-            arrays = [None if p is None or momenta.get(p) is None
-                      else np.ascontiguousarray(momenta[p].detach().numpy(),
-                                                np.float32) for p in slot[1:]]
+            arrays = [
+                None
+                if p is None or momenta.get(p) is None
+                else np.ascontiguousarray(momenta[p].detach().numpy(), np.float32)
+                for p in slot[1:]
+            ]
             if arrays[0] is None:
                 with plain():
                     arrays[0] = np.zeros(tuple(slot[1].shape), np.float32)
@@ -223,8 +242,9 @@ class CompiledModel(nn.Module):
             )
 
     def _shaped(self, output):
-        return torch.from_numpy(output.reshape(len(output),
-                                               *self.runtime.network.output_shape).copy())
+        return torch.from_numpy(
+            output.reshape(len(output), *self.runtime.network.output_shape).copy()
+        )
 
     def _forward(self, x, train, input_gradient=False):
         plan = self.runtime.plan(len(x), train=train, input_gradient=input_gradient)
@@ -234,13 +254,16 @@ class CompiledModel(nn.Module):
         self._check_input(x)
         for holder, leaf, p in self._named:
             if holder._parameters[leaf] is not p:
-                raise TypeError("a compiled model runs with the parameters on its device; set "
-                                "them with load_state_dict()")
+                raise TypeError(
+                    "a compiled model runs with the parameters on its device; set "
+                    "them with load_state_dict()"
+                )
         self.push()
         parameters = self._slot_parameters()
         with plain():
-            wanted = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad
-                                                                         for p in parameters))
+            wanted = torch.is_grad_enabled() and (
+                x.requires_grad or any(p.requires_grad for p in parameters)
+            )
         if not wanted:
             return self._shaped(self._forward(x, False))
         self.runtime.reserve_gradients()
@@ -249,8 +272,9 @@ class CompiledModel(nn.Module):
 
     def _flags(self, allowed):
         """Per step whether weight and bias are in the set `allowed`."""
-        flags = {id(step): (weight in allowed, bias in allowed) for step, weight,
-                 bias in self._slots}
+        flags = {
+            id(step): (weight in allowed, bias in allowed) for step, weight, bias in self._slots
+        }
         return tuple(flags.get(id(step), (False, False)) for step in self.runtime.steps)
 
     def _backward(self, x, gradient, needs):
@@ -265,8 +289,11 @@ class CompiledModel(nn.Module):
             if weight in wanted or bias in wanted:
                 with plain():
                     values = self.runtime.read_gradient(step, tuple(weight.shape))
-                found |= {p: torch.from_numpy(v) for p, v in zip((weight, bias), values,
-                                                                 strict=True) if p in wanted}
+                found |= {
+                    p: torch.from_numpy(v)
+                    for p, v in zip((weight, bias), values, strict=True)
+                    if p in wanted
+                }
         self._gradients = {p: g.clone() for p, g in found.items()}
         dx = None
         if needs[0]:
@@ -341,8 +368,10 @@ class CompiledModel(nn.Module):
         """
         self._check_input(x)
         if not hasattr(optimizer, "hyperparameters"):
-            raise TypeError("optimizer must be a gradgate.optim.SGD, not "
-                            f"{type(optimizer).__module__}.{type(optimizer).__name__}")
+            raise TypeError(
+                "optimizer must be a gradgate.optim.SGD, not "
+                f"{type(optimizer).__module__}.{type(optimizer).__name__}"
+            )
         hyper = optimizer.hyperparameters(self)
         self.push()
         with plain():
@@ -406,8 +435,9 @@ def compile(module, example_inputs, device):
         raise TypeError(f"module must be a torch.nn.Module, not {type(module).__name__}")
     if isinstance(device, Board | str) or not isinstance(device, Device):
         raise TypeError(f"device must be a Device from gradgate.device(), not {device!r}")
-    inputs = ((example_inputs,) if isinstance(example_inputs,
-                                              torch.Tensor) else tuple(example_inputs))
+    inputs = (
+        (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+    )
     if len(inputs) != 1:
         raise TypeError(f"example_inputs must hold one tensor, not {len(inputs)}")
     network = trace(module, inputs[0])

@@ -43,8 +43,7 @@ def device(name, board="ulx3s-85f", **options):
     unknown = sorted(set(options) - known)
     if unknown:
         raise TypeError(
-            f"device {name!r} has no option {', '.join(unknown)}; it has "
-            f"{', '.join(sorted(known))}"
+            f"device {name!r} has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}"
         )
     return backend(config, **arguments | options)
 
@@ -57,6 +56,12 @@ def _resolve(what):
         return what, {"memory_size": 64 << 20}, None
     if not isinstance(what, Board):
         raise TypeError(f"board must be a name, a Board or a Config, not {what!r}")
-    return (what.config, {"memory_size": what.memory_size}, {"latency": what.memory_latency,
-                                                             "beat_cycles": what.beat_cycles,
-                                                             "shared": what.shared_bus})
+    return (
+        what.config,
+        {"memory_size": what.memory_size},
+        {
+            "latency": what.memory_latency,
+            "beat_cycles": what.beat_cycles,
+            "shared": what.shared_bus,
+        },
+    )

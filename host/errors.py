@@ -1,7 +1,15 @@
 """What can go wrong, as exceptions that name the culprit."""
 
-__all__ = ["GradgateError", "UnsupportedError", "OutOfMemoryError", "DeviceError", "DeviceTimeout",
-           "BusError", "ProgramError", "NumericError"]
+__all__ = [
+    "GradgateError",
+    "UnsupportedError",
+    "OutOfMemoryError",
+    "DeviceError",
+    "DeviceTimeout",
+    "BusError",
+    "ProgramError",
+    "NumericError",
+]
 
 
 class GradgateError(Exception):

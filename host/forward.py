@@ -22,8 +22,9 @@ def pixel_tiles(images, rows, cols, tile):
     ]
 
 
-def forward(lw, w, x, out, *, weights=None, bias=False, relu=False, scale=None, tags=None,
-            padneg=False):
+def forward(
+    lw, w, x, out, *, weights=None, bias=False, relu=False, scale=None, tags=None, padneg=False
+):
     """Emit the pass of Window `w` from feature map `x` to `out`.
 
     Parameters
@@ -48,16 +49,19 @@ def forward(lw, w, x, out, *, weights=None, bias=False, relu=False, scale=None, 
     per = 1 if w.ident else tn // tm
     sets = [range(b, min(b + per, blocks)) for b in range(0, blocks, per)]
     places = pixel_tiles(out.images, out.rows, out.cols, tile)
-    order = ([(p, s) for p in places for s in sets] if tile.pixels_outer else [(p,
-                                                                                s) for s in sets
-                                                                               for p in places])
+    order = (
+        [(p, s) for p in places for s in sets]
+        if tile.pixels_outer
+        else [(p, s) for s in sets for p in places]
+    )
     for place, some in order:
         for block in some:
             base, acc = lw.region()
             for index, chunk in enumerate(tile.chunks):
                 _multiply(lw, w, x, weights, place, some, block, index, chunk, base, acc, padneg)
-            _drain(lw, w, out, place, block, base, acc, weights if bias else None, relu, scale,
-                   tags)
+            _drain(
+                lw, w, out, place, block, base, acc, weights if bias else None, relu, scale, tags
+            )
 
 
 def _multiply(lw, w, x, weights, place, some, block, index, chunk, base, acc, padneg):
@@ -71,36 +75,81 @@ def _multiply(lw, w, x, weights, place, some, block, index, chunk, base, acc, pa
     rows = (r0 * w.stride[0] - w.padding[0] + chunk.kr0, span_r)
     cols = (c0 * w.stride[1] - w.padding[1] + chunk.kc0, span_c)
     channels = (block * tm, tm) if w.ident else (chunk.c0, chunk.channels)
-    b = lw.b.tile((place, index, block if w.ident else 0), lambda slot: load_map(lw, Unit.LOAD_B,
-                                                                                 slot, x, images,
-                                                                                 channels, rows,
-                                                                                 cols,
-                                                                                 packed=w.packed,
-                                                                                 padneg=padneg))
+    b = lw.b.tile(
+        (place, index, block if w.ident else 0),
+        lambda slot: load_map(
+            lw, Unit.LOAD_B, slot, x, images, channels, rows, cols, packed=w.packed, padneg=padneg
+        ),
+    )
     pitch = -(-span_c // w.packed) * w.packed if w.packed else span_c
     image = span_r * pitch
     taps = chunk.rows * chunk.cols
-    fields = {"first": int(index == 0), "rows": min(tm, w.m - block * tm),
-              "bbase": b.base * (w.packed or 1), "cbase": base, "t1": chunk.rows, "t0": chunk.cols,
-              "ng": 1, "q2": images[1], "q1": nr, "q0": nc, "bt1": pitch, "bt0": 1, "bq2": image,
-              "bq1": w.stride[0] * pitch, "bq0": w.stride[1], "cq2": nr * nc, "cq1": nc, "cq0": 1}
+    fields = {
+        "first": int(index == 0),
+        "rows": min(tm, w.m - block * tm),
+        "bbase": b.base * (w.packed or 1),
+        "cbase": base,
+        "t1": chunk.rows,
+        "t0": chunk.cols,
+        "ng": 1,
+        "q2": images[1],
+        "q1": nr,
+        "q0": nc,
+        "bt1": pitch,
+        "bt0": 1,
+        "bq2": image,
+        "bq1": w.stride[0] * pitch,
+        "bq0": w.stride[1],
+        "cq2": nr * nc,
+        "cq1": nc,
+        "cq0": 1,
+    }
     if w.ident:
         lw.compute([b], acc, ident=1, lanes_last=tm, al_n=1, **fields)
         return
-    a = lw.a.tile((some, index), lambda slot: load_weights(lw, slot, weights, some[0], len(some),
-                                                           (chunk.c0, chunk.channels), (chunk.kr0,
-                                                                                        chunk.rows),
-                                                           (chunk.kc0, chunk.cols), base=slot.base,
-                                                           k2=1, k0=4 if w.packed else 0))
-    fields |= {"a_pix": 1, "abase": a.base, "rch0": (block - some[0]) * tm, "al0": taps,
-               "at1": chunk.cols}
+    a = lw.a.tile(
+        (some, index),
+        lambda slot: load_weights(
+            lw,
+            slot,
+            weights,
+            some[0],
+            len(some),
+            (chunk.c0, chunk.channels),
+            (chunk.kr0, chunk.rows),
+            (chunk.kc0, chunk.cols),
+            base=slot.base,
+            k2=1,
+            k0=4 if w.packed else 0,
+        ),
+    )
+    fields |= {
+        "a_pix": 1,
+        "abase": a.base,
+        "rch0": (block - some[0]) * tm,
+        "al0": taps,
+        "at1": chunk.cols,
+    }
     if w.packed:
         groups = -(-chunk.cols // w.packed)
-        fields |= {"pack": 1, "t0": groups, "at0": w.packed, "bt0": w.packed, "al_n": 4, "al1": 1,
-                   "lanes_last": 4 * (chunk.cols - (groups - 1) * w.packed)}
+        fields |= {
+            "pack": 1,
+            "t0": groups,
+            "at0": w.packed,
+            "bt0": w.packed,
+            "al_n": 4,
+            "al1": 1,
+            "lanes_last": 4 * (chunk.cols - (groups - 1) * w.packed),
+        }
     else:
-        fields |= {"ng": chunk.groups(tn), "lanes_last": chunk.last(tn), "ag": tn * taps, "at0": 1,
-                   "bg": images[1] * image, "al_n": tn}
+        fields |= {
+            "ng": chunk.groups(tn),
+            "lanes_last": chunk.last(tn),
+            "ag": tn * taps,
+            "at0": 1,
+            "bg": images[1] * image,
+            "al_n": tn,
+        }
     lw.compute([a, b], acc, **fields)
 
 
@@ -108,16 +157,35 @@ def _drain(lw, w, out, place, block, base, acc, weights, relu, scale, tags):
     (i0, ni), (r0, nr), (c0, nc) = place
     cols = w.pooled(1, nc)
     window, step = w.pool or ((1, 1), (1, 1))
-    fields = {"src_base": base, "p2": ni, "p1": nr, "p0": nc, "as2": w.pooled(0, nr) * cols,
-              "as1": step[0] * cols, "as0": step[1], "aw1": cols, "aw0": 1, "w1": window[0],
-              "w0": window[1], "pool": int(w.pool is not None)}
+    fields = {
+        "src_base": base,
+        "p2": ni,
+        "p1": nr,
+        "p0": nc,
+        "as2": w.pooled(0, nr) * cols,
+        "as1": step[0] * cols,
+        "as0": step[1],
+        "aw1": cols,
+        "aw0": 1,
+        "w1": window[0],
+        "w0": window[1],
+        "pool": int(w.pool is not None),
+    }
 
     def emit(target, reads, **more):
-        lw.post([acc, *reads], lw.memory(target, range(i0, i0 + ni)), [(ni, target.image_bytes),
-                                                                       (nr, target.row_bytes)],
-                nc * target.pixel_bytes,
-                target.address + i0 * target.image_bytes + block * target.block_bytes
-                + r0 * target.row_bytes + c0 * target.pixel_bytes, **fields, **more)
+        lw.post(
+            [acc, *reads],
+            lw.memory(target, range(i0, i0 + ni)),
+            [(ni, target.image_bytes), (nr, target.row_bytes)],
+            nc * target.pixel_bytes,
+            target.address
+            + i0 * target.image_bytes
+            + block * target.block_bytes
+            + r0 * target.row_bytes
+            + c0 * target.pixel_bytes,
+            **fields,
+            **more,
+        )
 
     more = {"relu": int(relu), "out_fp32": int(out.fmt == "fp32")}
     reads = []

@@ -34,8 +34,13 @@ def _is_size(node):
         return node.args[1:] in ((), (0,))
     if node.op == "call_function" and node.target is getattr:
         return node.args[1:] == ("shape",)
-    return (node.op == "call_function" and node.target is operator.getitem
-            and isinstance(node.args[0], fx.Node) and _is_size(node.args[0]) and node.args[1] == 0)
+    return (
+        node.op == "call_function"
+        and node.target is operator.getitem
+        and isinstance(node.args[0], fx.Node)
+        and _is_size(node.args[0])
+        and node.args[1] == 0
+    )
 
 
 def trace(module, example):
@@ -57,12 +62,16 @@ def trace(module, example):
 
     builder = Builder(example.shape[1:])
     source = builder.shape
-    refused = [f"{name}: parameters must be float32, not {p.dtype}"
-               for name, p in module.named_parameters() if p.dtype != torch.float32]
-    refused += [f"{name or 'the network'}: hooks would not be called"
-                for name, m in module.named_modules()
-                if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks
-                or m._backward_pre_hooks]
+    refused = [
+        f"{name}: parameters must be float32, not {p.dtype}"
+        for name, p in module.named_parameters()
+        if p.dtype != torch.float32
+    ]
+    refused += [
+        f"{name or 'the network'}: hooks would not be called"
+        for name, m in module.named_modules()
+        if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+    ]
     refused += _walk(graph, dict(module.named_modules()), builder)
     refused += _misused(module, builder.layers, bool(refused))
     if not builder.layers and not refused:
@@ -70,9 +79,13 @@ def trace(module, example):
     if refused:
         raise UnsupportedError("the device cannot run\n  " + "\n  ".join(refused))
     c, h, w = builder.shape
-    return Network(_tidy(builder.layers), tuple(example.shape[1:]),
-                   (c * h * w,) if builder.flat else (c, h, w), source,
-                   tuple(name for name, m in module.named_modules() if getattr(m, "p", 0)))
+    return Network(
+        _tidy(builder.layers),
+        tuple(example.shape[1:]),
+        (c * h * w,) if builder.flat else (c, h, w),
+        source,
+        tuple(name for name, m in module.named_modules() if getattr(m, "p", 0)),
+    )
 
 
 def _walk(graph, modules, builder):
@@ -94,8 +107,10 @@ def _walk(graph, modules, builder):
             chained, current = inputs == [current], node
             if not chained:
                 those = ", ".join(n.name for n in inputs) or "nothing"
-                refused.append(f"{name}: works on {those}, but only a chain is possible, in which "
-                               f"each tensor is used once")
+                refused.append(
+                    f"{name}: works on {those}, but only a chain is possible, in which "
+                    f"each tensor is used once"
+                )
                 continue
             try:
                 _put(builder, node, modules, seen)
@@ -127,17 +142,34 @@ def _misused(module, layers, refused):
     users = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         users.setdefault(id(parameter), []).append(name)
-    reasons = [f"{', '.join(names)}: shared parameters are not possible"
-               for names in users.values() if len(names) > 1]
+    reasons = [
+        f"{', '.join(names)}: shared parameters are not possible"
+        for names in users.values()
+        if len(names) > 1
+    ]
     if not (reasons or refused):
         known = {n for layer in layers for n in (layer.weight, layer.bias)}
-        reasons = [f"{name}: is not used" for name, _ in module.named_parameters()
-                   if name not in known]
+        reasons = [
+            f"{name}: is not used" for name, _ in module.named_parameters() if name not in known
+        ]
     return reasons
 
 
-_SAME_SHAPE = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.Dropout, nn.Sigmoid, nn.Tanh, nn.GELU,
-               nn.SiLU, nn.ELU, nn.LeakyReLU, nn.ReLU6, nn.Hardswish, nn.Softmax)
+_SAME_SHAPE = (
+    nn.BatchNorm2d,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.Dropout,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.GELU,
+    nn.SiLU,
+    nn.ELU,
+    nn.LeakyReLU,
+    nn.ReLU6,
+    nn.Hardswish,
+    nn.Softmax,
+)
 
 
 def _guess(builder, module):
@@ -161,7 +193,11 @@ def _guess(builder, module):
 
 def _tidy(layers):
     """Layers that see a 1x1 map through a 1x1 kernel become linear: their pixels are the images."""
-    return [replace(layer,
-                    linear=True) if layer.op == "conv" and layer.source[1:] == layer.kernel == (1,
-                                                                                                1)
-            and layer.padding == (0, 0) else layer for layer in layers]
+    return [
+        replace(layer, linear=True)
+        if layer.op == "conv"
+        and layer.source[1:] == layer.kernel == (1, 1)
+        and layer.padding == (0, 0)
+        else layer
+        for layer in layers
+    ]

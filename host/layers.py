@@ -81,8 +81,9 @@ class Refused(Exception):
 
 
 def _out(size, kernel, stride, padding):
-    return tuple((s + 2 * p - k) // d + 1 for s, k, d, p in zip(size, kernel, stride, padding,
-                                                                strict=True))
+    return tuple(
+        (s + 2 * p - k) // d + 1 for s, k, d, p in zip(size, kernel, stride, padding, strict=True)
+    )
 
 
 class Builder:
@@ -134,9 +135,19 @@ class Builder:
             padding = tuple(k // 2 for k in kernel)
         padding = _pair(padding)
         size = self._window(kernel, stride, padding)
-        self._add(Layer(name, "conv", self.shape, (m.out_channels, *size), kernel, stride, padding,
-                        weight=f"{name}.weight",
-                        bias=f"{name}.bias" if m.bias is not None else None))
+        self._add(
+            Layer(
+                name,
+                "conv",
+                self.shape,
+                (m.out_channels, *size),
+                kernel,
+                stride,
+                padding,
+                weight=f"{name}.weight",
+                bias=f"{name}.bias" if m.bias is not None else None,
+            )
+        )
 
     def linear(self, name, m):
         if not self.flat:
@@ -144,17 +155,33 @@ class Builder:
         c, h, w = self.shape
         if m.in_features != c * h * w:
             raise Refused(f"expects {m.in_features} features, gets {c * h * w}")
-        self._add(Layer(name, "conv", self.shape, (m.out_features, 1, 1), linear=True,
-                        weight=f"{name}.weight",
-                        bias=f"{name}.bias" if m.bias is not None else None))
+        self._add(
+            Layer(
+                name,
+                "conv",
+                self.shape,
+                (m.out_features, 1, 1),
+                linear=True,
+                weight=f"{name}.weight",
+                bias=f"{name}.bias" if m.bias is not None else None,
+            )
+        )
 
     def relu(self, name):
         if not self.layers:
             self._add(Layer(name, "relu", self.shape, self.shape))
         self.layers[-1].relu = True
 
-    def maxpool(self, name, kernel, stride=None, padding=0, dilation=1, ceil_mode=False,
-                return_indices=False):
+    def maxpool(
+        self,
+        name,
+        kernel,
+        stride=None,
+        padding=0,
+        dilation=1,
+        ceil_mode=False,
+        return_indices=False,
+    ):
         self._spatial()
         kernel, padding = _pair(kernel), _pair(padding)
         stride = _pair(stride) if stride else kernel
@@ -176,8 +203,16 @@ class Builder:
         else:
             self._add(layer)
 
-    def avgpool(self, name, kernel, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
-                divisor_override=None):
+    def avgpool(
+        self,
+        name,
+        kernel,
+        stride=None,
+        padding=0,
+        ceil_mode=False,
+        count_include_pad=True,
+        divisor_override=None,
+    ):
         self._spatial()
         kernel, padding = _pair(kernel), _pair(padding)
         stride = _pair(stride) if stride else kernel
@@ -191,14 +226,25 @@ class Builder:
         divisor = kernel[0] * kernel[1] if divisor_override is None else divisor_override
         if not divisor:
             raise Refused("divisor_override is 0")
-        self._add(Layer(name, "avgpool", self.shape, (self.shape[0], *size), kernel, stride,
-                        padding, scale=1 / divisor))
+        self._add(
+            Layer(
+                name,
+                "avgpool",
+                self.shape,
+                (self.shape[0], *size),
+                kernel,
+                stride,
+                padding,
+                scale=1 / divisor,
+            )
+        )
 
     def adaptive(self, name, size):
         self._spatial()
-        if any(want not in (1, None if have == 1 else 1) for want, have in zip(_pair(size),
-                                                                               self.shape[1:],
-                                                                               strict=True)):
+        if any(
+            want not in (1, None if have == 1 else 1)
+            for want, have in zip(_pair(size), self.shape[1:], strict=True)
+        ):
             raise Refused(f"output size {size}, only 1 is possible")
         self.avgpool(name, self.shape[1:], (1, 1))
 
@@ -211,9 +257,7 @@ class Builder:
 
     def dropout(self, p, training):
         if training and p:
-            raise Refused(
-                f"dropout with p = {p} in training; set p = 0 or eval() before compiling"
-            )
+            raise Refused(f"dropout with p = {p} in training; set p = 0 or eval() before compiling")
 
     def module(self, name, m):
         match m:
@@ -224,11 +268,25 @@ class Builder:
             case nn.ReLU():
                 self.relu(name)
             case nn.MaxPool2d():
-                self.maxpool(name, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode,
-                             m.return_indices)
+                self.maxpool(
+                    name,
+                    m.kernel_size,
+                    m.stride,
+                    m.padding,
+                    m.dilation,
+                    m.ceil_mode,
+                    m.return_indices,
+                )
             case nn.AvgPool2d():
-                self.avgpool(name, m.kernel_size, m.stride, m.padding, m.ceil_mode,
-                             m.count_include_pad, m.divisor_override)
+                self.avgpool(
+                    name,
+                    m.kernel_size,
+                    m.stride,
+                    m.padding,
+                    m.ceil_mode,
+                    m.count_include_pad,
+                    m.divisor_override,
+                )
             case nn.AdaptiveAvgPool2d():
                 self.adaptive(name, m.output_size)
             case nn.Flatten():
@@ -257,10 +315,13 @@ class Builder:
             features = math.prod(self.shape)
             batch_kept = len(size) == 2 and (
                 (not isinstance(size[0], int) and size[1] in (-1, features))
-                or (size[0] == -1 and size[1] == features))
+                or (size[0] == -1 and size[1] == features)
+            )
             if not batch_kept:
-                raise Refused(f"{target}{tuple(size)}: only {target}(x.size(0), -1) or "
-                              f"{target}(-1, {features}) is possible")
+                raise Refused(
+                    f"{target}{tuple(size)}: only {target}(x.size(0), -1) or "
+                    f"{target}(-1, {features}) is possible"
+                )
             self.flatten(1, -1)
         elif target is F.dropout:
             arguments = dict(zip(("p", "training"), args, strict=False)) | kwargs

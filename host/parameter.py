@@ -8,11 +8,34 @@ __all__ = ["DeviceParameter", "array_of", "plain"]
 
 _T = torch.Tensor
 _QUIET = {  # neither read nor change values
-    *(getattr(_T, name).__get__ for name in (
-        "grad", "requires_grad", "shape", "dtype", "device", "is_leaf", "grad_fn", "layout",
-        "is_sparse", "is_meta", "ndim", "_version")),
-    _T.grad.__set__, _T.grad.__delete__, _T.requires_grad.__set__, _T.requires_grad_, _T.size,
-    _T.dim, _T.numel, _T.is_floating_point, _T.is_complex, _T.is_contiguous}
+    *(
+        getattr(_T, name).__get__
+        for name in (
+            "grad",
+            "requires_grad",
+            "shape",
+            "dtype",
+            "device",
+            "is_leaf",
+            "grad_fn",
+            "layout",
+            "is_sparse",
+            "is_meta",
+            "ndim",
+            "_version",
+        )
+    ),
+    _T.grad.__set__,
+    _T.grad.__delete__,
+    _T.requires_grad.__set__,
+    _T.requires_grad_,
+    _T.size,
+    _T.dim,
+    _T.numel,
+    _T.is_floating_point,
+    _T.is_complex,
+    _T.is_contiguous,
+}
 plain = torch._C.DisableTorchFunctionSubclass  # inside, parameters are ordinary tensors
 
 

@@ -32,8 +32,18 @@ class Step:
             return Window(images, self.n, self.m, (1, 1), (1, 1))
         packed = config.tn // 4 if thin else 0
         pool = layer.pool and (layer.pool.kernel, layer.pool.stride)
-        return Window(images, self.n, self.m, layer.source[1:], layer.shape[1:], layer.kernel,
-                      layer.stride, layer.padding, packed=packed, pool=pool)
+        return Window(
+            images,
+            self.n,
+            self.m,
+            layer.source[1:],
+            layer.shape[1:],
+            layer.kernel,
+            layer.stride,
+            layer.padding,
+            packed=packed,
+            pool=pool,
+        )
 
 
 def _padded(channels, config):
@@ -78,8 +88,13 @@ class Tensors:
         self.config, self.steps, self.images = config, steps, images
         self.train, self.input_gradient = train, input_gradient
         first = steps[0].layer
-        self.thin = (first.op == "conv" and not first.linear and config.tn >= 8
-                     and network.source[0] <= 4 and 4 % config.beat_elems == 0)
+        self.thin = (
+            first.op == "conv"
+            and not first.linear
+            and config.tn >= 8
+            and network.source[0] <= 4
+            and 4 % config.beat_elems == 0
+        )
         block = 4 if self.thin else config.tm
         self._all = []
         self.x = self._map("input", network.source, block=block, region="input")
@@ -87,19 +102,34 @@ class Tensors:
         for i, step in enumerate(steps):
             layer, last = step.layer, i == len(steps) - 1
             region = f"{layer.name} output" if train or last else f"features {i % 2}"
-            self.outputs.append(self._map(f"{layer.name} output", layer.output, region=region,
-                                          fmt="fp32" if last else config.fmt))
+            self.outputs.append(
+                self._map(
+                    f"{layer.name} output",
+                    layer.output,
+                    region=region,
+                    fmt="fp32" if last else config.fmt,
+                )
+            )
             pooled = layer.pool is not None or layer.op == "maxpool"
-            self.tags.append(self._map(f"{layer.name} tags", layer.output,
-                                       region=f"{layer.name} tags") if train and pooled else None)
+            self.tags.append(
+                self._map(f"{layer.name} tags", layer.output, region=f"{layer.name} tags")
+                if train and pooled
+                else None
+            )
         self.gradients, self.inner, self.dx = [None] * len(steps), [None] * len(steps), None
         self.unmasked = None
         if train:
             self._backward()
 
     def _map(self, name, shape, block=None, fmt=None, region=""):
-        found = FeatureMap(name, self.images, *shape, block or self.config.tm,
-                           fmt or self.config.fmt, region=region)
+        found = FeatureMap(
+            name,
+            self.images,
+            *shape,
+            block or self.config.tm,
+            fmt or self.config.fmt,
+            region=region,
+        )
         self._all.append(found)
         return found
 
@@ -110,29 +140,31 @@ class Tensors:
         for i in range(len(self.steps) - 1, -1, -1):
             layer = self.steps[i].layer
             if i == len(self.steps) - 1:
-                self.gradients[i] = self._map(f"{layer.name} output gradient", layer.output,
-                                              region=f"gradients {side}")
+                self.gradients[i] = self._map(
+                    f"{layer.name} output gradient", layer.output, region=f"gradients {side}"
+                )
                 if layer.relu:
                     # in the format of the output, which masks it
-                    self.unmasked = self._map("loss gradient", layer.output, fmt="fp32",
-                                              region="loss gradient")
+                    self.unmasked = self._map(
+                        "loss gradient", layer.output, fmt="fp32", region="loss gradient"
+                    )
             if layer.pool is not None:
                 side ^= 1
-                self.inner[i] = self._map(f"{layer.name} inner gradient", layer.shape,
-                                          region=f"gradients {side}")
+                self.inner[i] = self._map(
+                    f"{layer.name} inner gradient", layer.shape, region=f"gradients {side}"
+                )
             if i and layer.op != "relu":
                 side ^= 1
-                self.gradients[i - 1] = self._map(f"{layer.name} input gradient", layer.source,
-                                                  region=f"gradients {side}")
+                self.gradients[i - 1] = self._map(
+                    f"{layer.name} input gradient", layer.source, region=f"gradients {side}"
+                )
         if self.input_gradient:
             first = self.steps[0].layer
             # nothing masks it, so it need not be rounded to the operand format
             self.dx = (
                 self.gradients[0]
                 if first.op == "relu"
-                else self._map(
-                    "input gradient", first.source, fmt="fp32", region="input gradient"
-                )
+                else self._map("input gradient", first.source, fmt="fp32", region="input gradient")
             )
 
     @property
@@ -166,8 +198,17 @@ def _view(step, tensor):
 def _pooling(window, images, channels, config, *, back):
     """Window of a pooling layer's backward pass, or of its forward pass for an average."""
     n, m = (channels, config.tm) if back else (config.tm, channels)
-    return Window(images, n, m, window.source[1:], window.shape[1:], window.kernel, window.stride,
-                  window.padding, ident=True)
+    return Window(
+        images,
+        n,
+        m,
+        window.source[1:],
+        window.shape[1:],
+        window.kernel,
+        window.stride,
+        window.padding,
+        ident=True,
+    )
 
 
 def forward_program(t):
@@ -178,33 +219,72 @@ def forward_program(t):
         lw.program.label = layer.name, "forward"
         x = _view(step, t.source(i))
         if layer.op == "conv":
-            forward(lw, t.windows(i), x, out, weights=step.weights, bias=layer.bias is not None,
-                    relu=layer.relu, tags=tags)
+            forward(
+                lw,
+                t.windows(i),
+                x,
+                out,
+                weights=step.weights,
+                bias=layer.bias is not None,
+                relu=layer.relu,
+                tags=tags,
+            )
         elif layer.op == "maxpool":
             size = tuple(s + 2 * p for s, p in zip(layer.source[1:], layer.padding, strict=True))
-            window = Window(t.images, t.config.tm, step.m, layer.source[1:], size,
-                            padding=layer.padding, ident=True, pool=(layer.kernel, layer.stride))
+            window = Window(
+                t.images,
+                t.config.tm,
+                step.m,
+                layer.source[1:],
+                size,
+                padding=layer.padding,
+                ident=True,
+                pool=(layer.kernel, layer.stride),
+            )
             forward(lw, window, x, out, relu=layer.relu, tags=tags, padneg=True)
         else:
-            forward(lw, _pooling(layer, t.images, step.m, t.config, back=False), x, out,
-                    relu=layer.relu, scale=_scale(layer) if layer.op == "avgpool" else None)
+            forward(
+                lw,
+                _pooling(layer, t.images, step.m, t.config, back=False),
+                x,
+                out,
+                relu=layer.relu,
+                scale=_scale(layer) if layer.op == "avgpool" else None,
+            )
     return lw.program
 
 
 def _mask_loss(lw, t):
     """Emit the mask of the last step's ReLU on what the host has written."""
     loss, output, target = t.unmasked, t.outputs[-1], t.gradients[-1]
-    source = {"src_mem": 1, "src_fp32": 1, "src_base": loss.address, "p2": loss.images,
-              "p1": loss.blocks * loss.rows, "p0": loss.cols}
+    source = {
+        "src_mem": 1,
+        "src_fp32": 1,
+        "src_base": loss.address,
+        "p2": loss.images,
+        "p1": loss.blocks * loss.rows,
+        "p0": loss.cols,
+    }
 
     def loops(tensor):
-        return [(tensor.images, tensor.image_bytes),
-                (tensor.image_bytes // tensor.pixel_bytes, tensor.pixel_bytes)], tensor.pixel_bytes
+        return [
+            (tensor.images, tensor.image_bytes),
+            (tensor.image_bytes // tensor.pixel_bytes, tensor.pixel_bytes),
+        ], tensor.pixel_bytes
 
     # first in the format of the output, then to operands: a mask has the beats of its result
     here, images = lw.memory(loss), range(t.images)
-    lw.post([*here, *lw.memory(output, images)], here, *loops(loss), loss.address,
-            opd_base=output.address, mask=1, opd_fp32=1, out_fp32=1, **source)
+    lw.post(
+        [*here, *lw.memory(output, images)],
+        here,
+        *loops(loss),
+        loss.address,
+        opd_base=output.address,
+        mask=1,
+        opd_fp32=1,
+        out_fp32=1,
+        **source,
+    )
     lw.post(here, lw.memory(target, images), *loops(target), target.address, **source)
 
 
@@ -235,25 +315,49 @@ def backward_program(t, train, fused):
             break
         lw.program.label = layer.name, "dX"
         if layer.pool is not None:
-            backward(lw, _pooling(layer.pool, t.images, step.m, t.config, back=True), dy,
-                     t.inner[i], tags=t.tags[i])
+            backward(
+                lw,
+                _pooling(layer.pool, t.images, step.m, t.config, back=True),
+                dy,
+                t.inner[i],
+                tags=t.tags[i],
+            )
             dy = t.inner[i]
         x, dx = t.source(i), t.gradients[i - 1] if i else t.dx
         mask = x if i and t.steps[i - 1].layer.relu else None
         if below and layer.op != "relu":
             if layer.op == "conv":
-                backward(lw, t.windows(i), dy, _view(step, dx), weights=step.weights,
-                         mask=_view(step, mask))
+                backward(
+                    lw,
+                    t.windows(i),
+                    dy,
+                    _view(step, dx),
+                    weights=step.weights,
+                    mask=_view(step, mask),
+                )
             else:
-                backward(lw, _pooling(layer, t.images, step.n, t.config, back=True), dy, dx,
-                         tags=t.tags[i], mask=mask,
-                         scale=_scale(layer) if layer.op == "avgpool" else None)
+                backward(
+                    lw,
+                    _pooling(layer, t.images, step.n, t.config, back=True),
+                    dy,
+                    dx,
+                    tags=t.tags[i],
+                    mask=mask,
+                    scale=_scale(layer) if layer.op == "avgpool" else None,
+                )
         if wanted[i]:
             # here, because the vector unit has little to do while weight gradients accumulate
             _refresh_all(lw, updated)
             lw.program.label = layer.name, "dW"
-            weight_gradient(lw, t.windows(i), _view(step, x), dy, step.weights, train=train[i],
-                            key=i if fused else None)
+            weight_gradient(
+                lw,
+                t.windows(i),
+                _view(step, x),
+                dy,
+                step.weights,
+                train=train[i],
+                key=i if fused else None,
+            )
             updated = [step] if fused else []
     _refresh_all(lw, updated)
     return lw.program

@@ -56,8 +56,10 @@ class Runtime:
         arena = Arena(0, device.memory_size, device.memory_size)
         wanted = []
         for w in self.weights:
-            wanted += [(f"{w.name} weights and momentum", w.master_size),
-                       (f"{w.name} weights, operand copy", w.copy_size)]
+            wanted += [
+                (f"{w.name} weights and momentum", w.master_size),
+                (f"{w.name} weights, operand copy", w.copy_size),
+            ]
         places = iter(arena.place_all(wanted))
         for w in self.weights:
             w.master, w.copy = next(places), next(places)
@@ -75,8 +77,10 @@ class Runtime:
     def device(self):
         """The Device. Raises DeviceError if another network has been compiled for it since."""
         if self._device.resident is not self:
-            raise DeviceError("another network has been compiled for this device since; make a "
-                              "device for each network that is in use")
+            raise DeviceError(
+                "another network has been compiled for this device since; make a "
+                "device for each network that is in use"
+            )
         return self._device
 
     @property
@@ -91,8 +95,9 @@ class Runtime:
         total = sum(-(-w.gradient_size // 64) * 64 for w in self.weights)
         wanted = [(f"{w.name} gradient", w.gradient_size) for w in self.weights]
         start = (self.device.memory_size - total) // 64 * 64
-        arena = Arena(max(start, self._base), self.device.memory_size, self.device.memory_size,
-                      self._taken)
+        arena = Arena(
+            max(start, self._base), self.device.memory_size, self.device.memory_size, self._taken
+        )
         for w, address in zip(self.weights, arena.place_all(wanted), strict=True):
             w.gradient = address
         self._taken, self._limit, self._gradients = arena.taken, start, True
@@ -152,8 +157,9 @@ class Runtime:
         self._use(plan)
         self.generation += 1
         self.device.write(t.x.address, data)
-        self._run(plan, "forward" if t.train else "inference", "forward",
-                  lambda: forward_program(t))
+        self._run(
+            plan, "forward" if t.train else "inference", "forward", lambda: forward_program(t)
+        )
         out = t.outputs[-1]
         return out.unpack(self.device.read(out.address, out.size))
 
@@ -176,8 +182,12 @@ class Runtime:
         self.device.write(target.address, data)
         train = tuple(train)
         fused = hyper is not None
-        run = (plan, "backward", ("backward", train, fused), lambda: backward_program(t, train,
-                                                                                      fused))
+        run = (
+            plan,
+            "backward",
+            ("backward", train, fused),
+            lambda: backward_program(t, train, fused),
+        )
         if fused:
             self._updating(hyper, lambda: self._run(*run, hyper))
         else:
@@ -191,8 +201,10 @@ class Runtime:
         plan = self.plan(images, train=True)
         train = tuple((step.weights is not None,) * 2 for step in self.steps)
         programs = [forward_program(plan.tensors), backward_program(plan.tensors, train, True)]
-        sizes = [(f"{name} program", len(program.assemble()))
-                 for name, program in zip(("forward", "backward"), programs, strict=True)]
+        sizes = [
+            (f"{name} program", len(program.assemble()))
+            for name, program in zip(("forward", "backward"), programs, strict=True)
+        ]
         return programs, plan.arena.taken + sizes
 
     def input_gradient(self, plan):
@@ -204,14 +216,23 @@ class Runtime:
         """Update weights by the gradients in memory; parameters as for `backward`."""
         plan = self._resident or self.plan(1, train=False)
         train = tuple(train)
-        self._updating(hyper, lambda: self._run(plan, "update", ("update", train),
-                                                lambda: update_program(self.steps, self.config,
-                                                                       train), hyper,))
+        self._updating(
+            hyper,
+            lambda: self._run(
+                plan,
+                "update",
+                ("update", train),
+                lambda: update_program(self.steps, self.config, train),
+                hyper,
+            ),
+        )
 
     def _updating(self, hyper, run):
         """Do `run`, which changes weights; if it fails they are put back as they were."""
-        before = [(w, self.device.read(w.master, w.master_size),
-                   self.device.read(w.copy, w.copy_size)) for w in self.weights]
+        before = [
+            (w, self.device.read(w.master, w.master_size), self.device.read(w.copy, w.copy_size))
+            for w in self.weights
+        ]
         parked = dict(self._parked)
         for i, (_, momentum, _) in hyper.items():
             self._park(self.steps[i].weights, momentum)

@@ -91,8 +91,13 @@ class FeatureMap:
     def flattened(self):
         """The same memory as a dense map whose channels are everything one image has, padding
         too."""
-        return replace(self, channels=self.blocks * self.block * self.rows * self.cols, rows=1,
-                       cols=1, view_of=self.whole)
+        return replace(
+            self,
+            channels=self.blocks * self.block * self.rows * self.cols,
+            rows=1,
+            cols=1,
+            view_of=self.whole,
+        )
 
     @property
     def pixel_bytes(self):
@@ -220,13 +225,15 @@ class Weights:
 
     def pack_copy(self, weight, bias):
         """Bytes of the compute copy."""
-        return np.ascontiguousarray(to_operand(self._gather(weight, bias), self.config.fmt,
-                                               self.name)).tobytes()
+        return np.ascontiguousarray(
+            to_operand(self._gather(weight, bias), self.config.fmt, self.name)
+        ).tobytes()
 
     def pack_gradient(self, weight, bias):
         """Bytes of a gradient. Raises NumericError for infinities and NaN."""
-        return np.ascontiguousarray(canonical(self._gather(weight, bias),
-                                              f"gradient of {self.name}")).tobytes()
+        return np.ascontiguousarray(
+            canonical(self._gather(weight, bias), f"gradient of {self.name}")
+        ).tobytes()
 
     def unpack_gradient(self, data, shape):
         """(weight, bias) of the bytes of a gradient."""
@@ -248,8 +255,13 @@ class Weights:
 
     def unpack_master(self, data, shape):
         """(weight, bias, momentum, bias momentum) of the bytes of a master tensor."""
-        full = np.frombuffer(data, np.float32).reshape(self.blocks, self.entries,
-                                                       self.config.groups, 2, self.config.vlanes)
-        halves = [np.ascontiguousarray(full[:, :, :, i]).reshape(self.blocks, self.entries,
-                                                                 self.config.tm) for i in (0, 1)]
+        full = np.frombuffer(data, np.float32).reshape(
+            self.blocks, self.entries, self.config.groups, 2, self.config.vlanes
+        )
+        halves = [
+            np.ascontiguousarray(full[:, :, :, i]).reshape(
+                self.blocks, self.entries, self.config.tm
+            )
+            for i in (0, 1)
+        ]
         return (*self._scatter(halves[0], shape), *self._scatter(halves[1], shape))

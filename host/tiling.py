@@ -49,8 +49,9 @@ class Window:
         """Most output rows (columns) that `count` neighbouring input ones take part in, through
         any of the chunks of `taps` taps."""
         stride, kernel = self.stride[axis], self.kernel[axis]
-        through = max((min(t + taps, kernel) - 1) // stride - t // stride for t in range(0, kernel,
-                                                                                         taps))
+        through = max(
+            (min(t + taps, kernel) - 1) // stride - t // stride for t in range(0, kernel, taps)
+        )
         return (count + stride - 2) // stride + through + 1
 
 
@@ -102,8 +103,12 @@ def _even(total, step):
 
 def chunks_of(channels, kernel, step, rows, cols):
     """All chunks of at most `step` channels and rows x cols taps."""
-    return tuple(Chunk(c0, cn, r0, rn, k0, kn) for c0, cn in _parts(channels, step)
-                 for r0, rn in _parts(kernel[0], rows) for k0, kn in _parts(kernel[1], cols))
+    return tuple(
+        Chunk(c0, cn, r0, rn, k0, kn)
+        for c0, cn in _parts(channels, step)
+        for r0, rn in _parts(kernel[0], rows)
+        for k0, kn in _parts(kernel[1], cols)
+    )
 
 
 def _sizes(total):
@@ -153,7 +158,8 @@ def _choose(candidates, what, config):
             return found[1]
     raise UnsupportedError(
         f"no tile of {what} fits buffers of {config.a_depth} and {config.b_depth} words and "
-        f"{config.acc_depth} accumulators")
+        f"{config.acc_depth} accumulators"
+    )
 
 
 def _cost(parts, compute, loads, post):
@@ -170,10 +176,20 @@ def _orders(config, count, blocks, chunks, b, a):
     """
     b_slots = min(SLOTS_MAX, config.b_depth // max(b[0], 1))
     a_slots = min(SLOTS_MAX, config.a_depth // max(a[0], 1))
-    yield True, (count * b[1] * (1 if chunks <= b_slots else blocks)
-                 + a[2] * (1 if a[1] <= a_slots else count))
-    yield False, (count * b[1] * (1 if count * chunks <= b_slots else blocks)
-                  + a[2] * (1 if chunks <= a_slots else count))
+    yield (
+        True,
+        (
+            count * b[1] * (1 if chunks <= b_slots else blocks)
+            + a[2] * (1 if a[1] <= a_slots else count)
+        ),
+    )
+    yield (
+        False,
+        (
+            count * b[1] * (1 if count * chunks <= b_slots else blocks)
+            + a[2] * (1 if chunks <= a_slots else count)
+        ),
+    )
 
 
 def _tiles(shape, whole):
@@ -193,8 +209,11 @@ def forward_tiling(w, config):
     """
     tm, tn = config.tm, config.tn
     lanes, packed = tm if w.ident else tn, max(w.packed, 1)
-    out = w.out if w.pool is None else tuple(
-        (o - k) // s + 1 for o, k, s in zip(w.out, *w.pool, strict=True))
+    out = (
+        w.out
+        if w.pool is None
+        else tuple((o - k) // s + 1 for o, k, s in zip(w.out, *w.pool, strict=True))
+    )
     blocks = -(-w.m // tm)
     weight_beats = 0 if w.ident else blocks * w.n * prod(w.kernel) * tm // config.beat_elems
 
@@ -214,22 +233,32 @@ def forward_tiling(w, config):
                 return groups * i * w.span(0, w.pooled(0, r), kr) * pitch
 
             def fits(i, r, c, words=words):
-                return (i * w.pooled(0, r) * w.pooled(1, c) <= config.acc_depth
-                        and words(i, r, c) <= min(config.b_depth // parts, 0xFFFF // packed))
+                return i * w.pooled(0, r) * w.pooled(1, c) <= config.acc_depth and words(
+                    i, r, c
+                ) <= min(config.b_depth // parts, 0xFFFF // packed)
 
             for i, r, c in _shapes(w.images, *out, fits):
                 count = _tiles((i, r, c), (w.images, *out))
                 moving = i * w.pooled(0, r) * w.pooled(1, c)
-                compute = count * blocks * (sweeps * _sweep(moving, config)
-                                            + len(chunks) * LOOP_OVERHEAD)
+                compute = (
+                    count * blocks * (sweeps * _sweep(moving, config) + len(chunks) * LOOP_OVERHEAD)
+                )
                 b_words = words(i, r, c)
                 b_beats = b_words * len(chunks) * (tn if w.packed else lanes) // config.beat_elems
                 a_tiles = -(-blocks // (tn // tm)) * len(chunks)
-                for outer, loads in _orders(config, count, blocks, len(chunks), (b_words, b_beats),
-                                            (a_words, a_tiles, weight_beats)):
+                for outer, loads in _orders(
+                    config,
+                    count,
+                    blocks,
+                    len(chunks),
+                    (b_words, b_beats),
+                    (a_words, a_tiles, weight_beats),
+                ):
                     post = count * blocks * moving * config.groups
-                    yield (_cost(parts, compute, loads, post),
-                           Tile(i, r, c, chunks, a_words, b_words, outer))
+                    yield (
+                        _cost(parts, compute, loads, post),
+                        Tile(i, r, c, chunks, a_words, b_words, outer),
+                    )
 
     return _choose(candidates, f"a {w.kernel} window on {w.size}", config)
 
@@ -249,8 +278,11 @@ def backward_tiling(w, config, tags=False):
         if c < w.size[1]:
             return 1
         # one long transfer for several blocks, but still some for the units to overlap
-        some = min(config.acc_depth // (i * r * c), blocks,
-                   -(-_tiles((i, r, c), (w.images, *w.size)) * blocks // 4))
+        some = min(
+            config.acc_depth // (i * r * c),
+            blocks,
+            -(-_tiles((i, r, c), (w.images, *w.size)) * blocks // 4),
+        )
         return _even(blocks, min(some, config.a_depth // parts // a_words) if a_words else some)
 
     def candidates(parts):
@@ -271,17 +303,31 @@ def backward_tiling(w, config, tags=False):
 
             for i, r, c in _shapes(w.images, *w.size, fits):
                 count = _tiles((i, r, c), (w.images, *w.size))
-                compute = count * blocks * (sweeps * _sweep(i * r * c // phases, config)
-                                            + phases * len(chunks) * LOOP_OVERHEAD)
+                compute = (
+                    count
+                    * blocks
+                    * (
+                        sweeps * _sweep(i * r * c // phases, config)
+                        + phases * len(chunks) * LOOP_OVERHEAD
+                    )
+                )
                 b_words = words(i, r, c)
                 b_beats = b_words * len(chunks) * lanes // config.beat_elems * (1 + tags)
-                for outer, loads in _orders(config, count, blocks, len(chunks), (b_words, b_beats),
-                                            (a_words, blocks * len(chunks), weight_beats)):
+                for outer, loads in _orders(
+                    config,
+                    count,
+                    blocks,
+                    len(chunks),
+                    (b_words, b_beats),
+                    (a_words, blocks * len(chunks), weight_beats),
+                ):
                     post = count * blocks * i * r * c * config.groups
                     some = sets(i, r, c, parts, a_words)
                     in_a = b_words if tags else a_words * some
-                    yield (_cost(parts, compute, loads, post),
-                           Tile(i, r, c, chunks, in_a, b_words, outer, some))
+                    yield (
+                        _cost(parts, compute, loads, post),
+                        Tile(i, r, c, chunks, in_a, b_words, outer, some),
+                    )
 
     return _choose(candidates, f"the gradient of a {w.kernel} window on {w.size}", config)
 
@@ -310,17 +356,29 @@ def gradient_tiling(w, config):
                 return groups * i * w.span(0, r, kr) * w.span(1, c, kc)
 
             def fits(i, r, c, words=words, a_tiles=a_tiles):
-                return (i * r * c <= config.a_depth // max(parts, a_tiles)
-                        and words(i, r, c) <= config.b_depth // parts)
+                return (
+                    i * r * c <= config.a_depth // max(parts, a_tiles)
+                    and words(i, r, c) <= config.b_depth // parts
+                )
 
             for i, r, c in _shapes(w.images, *w.out, fits):
                 count, pixels = _tiles((i, r, c), (w.images, *w.out)), i * r * c
-                compute = count * blocks * len(chunks) * (
-                    -(-pixels // tn) * max(entries, tn, ACCUMULATE_DEPTH) + LOOP_OVERHEAD)
+                compute = (
+                    count
+                    * blocks
+                    * len(chunks)
+                    * (-(-pixels // tn) * max(entries, tn, ACCUMULATE_DEPTH) + LOOP_OVERHEAD)
+                )
                 width = cb if step <= cb else tn
-                loads = len(chunks) * count * (-(-blocks // sets) * words(i, r, c) * width
-                                               + pixels * blocks * tm) // config.beat_elems
-                yield (_cost(parts, compute, loads, 0),
-                       Tile(i, r, c, chunks, pixels, words(i, r, c), sets=sets))
+                loads = (
+                    len(chunks)
+                    * count
+                    * (-(-blocks // sets) * words(i, r, c) * width + pixels * blocks * tm)
+                    // config.beat_elems
+                )
+                yield (
+                    _cost(parts, compute, loads, 0),
+                    Tile(i, r, c, chunks, pixels, words(i, r, c), sets=sets),
+                )
 
     return _choose(candidates, f"the weight gradient of a {w.kernel} window on {w.size}", config)

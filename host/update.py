@@ -35,8 +35,22 @@ def weight_gradient(lw, w, x, dy, weights, *, train=(True, True), key=None):
             ones = train[1] and index == len(chunks) - 1
             base, acc = lw.region()
             for count, place in enumerate(places):
-                _multiply(lw, w, x, dy, chunk, index, place, blocks, per, base, entries + ones, acc,
-                          count == 0, ones,)
+                _multiply(
+                    lw,
+                    w,
+                    x,
+                    dy,
+                    chunk,
+                    index,
+                    place,
+                    blocks,
+                    per,
+                    base,
+                    entries + ones,
+                    acc,
+                    count == 0,
+                    ones,
+                )
             for block in blocks:
                 start = base + (block - first) * (entries + ones)
                 if train[0]:
@@ -71,16 +85,42 @@ def _multiply(lw, w, x, dy, chunk, index, place, blocks, per, base, stride, acc,
     for number, block in enumerate(blocks):
         group = block // per
         channels = group * tn, min(tn, (dy.blocks - group * per) * tm)
-        a = lw.a.tile((place, group), lambda slot, channels=channels: load_map(lw, Unit.LOAD_A,
-                                                                               slot, dy, images,
-                                                                               channels, (r0, nr),
-                                                                               (c0, nc), skew=skew))
-        lw.compute([a, b], acc, dw=1, first=int(first), ones=int(ones), abase=a.base, bbase=b.base,
-                   cbase=base + number * stride, rows=min(tm, w.m - block * tm),
-                   rch0=(block - group * per) * tm, np=ni * nr * nc, ng=chunk.groups(tn),
-                   lanes_last=chunk.last(tn), t1=chunk.rows, t0=chunk.cols, q2=ni, q1=nr, q0=nc,
-                   bg=ni * image, bt1=span_c, bt0=1, bq2=image, bq1=s1 * span_c, bq0=s0, kc=nc % tn,
-                   sd1=s1, sd0=s0, al_n=1)
+        a = lw.a.tile(
+            (place, group),
+            lambda slot, channels=channels: load_map(
+                lw, Unit.LOAD_A, slot, dy, images, channels, (r0, nr), (c0, nc), skew=skew
+            ),
+        )
+        lw.compute(
+            [a, b],
+            acc,
+            dw=1,
+            first=int(first),
+            ones=int(ones),
+            abase=a.base,
+            bbase=b.base,
+            cbase=base + number * stride,
+            rows=min(tm, w.m - block * tm),
+            rch0=(block - group * per) * tm,
+            np=ni * nr * nc,
+            ng=chunk.groups(tn),
+            lanes_last=chunk.last(tn),
+            t1=chunk.rows,
+            t0=chunk.cols,
+            q2=ni,
+            q1=nr,
+            q0=nc,
+            bg=ni * image,
+            bt1=span_c,
+            bt0=1,
+            bq2=image,
+            bq1=s1 * span_c,
+            bq0=s0,
+            kc=nc % tn,
+            sd1=s1,
+            sd0=s0,
+            al_n=1,
+        )
 
 
 def _drain(lw, w, block, source, acc, chunk, key):
@@ -97,13 +137,31 @@ def _drain(lw, w, block, source, acc, chunk, key):
     offset += block * w.entries
     fields = {"src_base": source, "p0": entries, "as0": 1}
     if key is None:
-        lw.post([acc], lw.memory(w, ("gradient",)), [(n, s * size) for n, s in loops],
-                length * size, w.gradient + offset * size, out_fp32=1, **fields)
+        lw.post(
+            [acc],
+            lw.memory(w, ("gradient",)),
+            [(n, s * size) for n, s in loops],
+            length * size,
+            w.gradient + offset * size,
+            out_fp32=1,
+            **fields,
+        )
     else:
         master = w.master + offset * 2 * size
         hazard = lw.memory(w, ("master",))
-        lw.post([acc, *hazard], hazard, [(n, s * 2 * size) for n, s in loops], length * 2 * size,
-                master, opd_base=master, sgd=1, opd_fp32=1, out_fp32=1, patch=key, **fields)
+        lw.post(
+            [acc, *hazard],
+            hazard,
+            [(n, s * 2 * size) for n, s in loops],
+            length * 2 * size,
+            master,
+            opd_base=master,
+            sgd=1,
+            opd_fp32=1,
+            out_fp32=1,
+            patch=key,
+            **fields,
+        )
 
 
 def sgd(lw, w, key, train=(True, True)):
@@ -119,15 +177,38 @@ def sgd(lw, w, key, train=(True, True)):
     for offset, blocks, entries in pieces:
         master = w.master + offset * 2 * size
         hazard = lw.memory(w, ("master",))
-        lw.post([*lw.memory(w, ("gradient",)), *hazard], hazard, [(blocks, entries * 2 * size),
-                                                                  (entries, 2 * size)], 2 * size,
-                master, opd_base=master, src_mem=1, src_fp32=1, src_base=w.gradient + offset * size,
-                p1=blocks, p0=entries, sgd=1, opd_fp32=1, out_fp32=1, patch=key)
+        lw.post(
+            [*lw.memory(w, ("gradient",)), *hazard],
+            hazard,
+            [(blocks, entries * 2 * size), (entries, 2 * size)],
+            2 * size,
+            master,
+            opd_base=master,
+            src_mem=1,
+            src_fp32=1,
+            src_base=w.gradient + offset * size,
+            p1=blocks,
+            p0=entries,
+            sgd=1,
+            opd_fp32=1,
+            out_fp32=1,
+            patch=key,
+        )
 
 
 def refresh(lw, w):
     """Emit the conversion of the master tensor to the compute copy."""
     size = w.entry_bytes
-    lw.post(lw.memory(w, ("master",)), lw.memory(w, ("copy",)), [(w.blocks, w.entries * size),
-                                                                 (w.entries, size)], size, w.copy,
-            src_mem=1, src_fp32=1, src_odd=1, src_base=w.master, p1=w.blocks, p0=w.entries)
+    lw.post(
+        lw.memory(w, ("master",)),
+        lw.memory(w, ("copy",)),
+        [(w.blocks, w.entries * size), (w.entries, size)],
+        size,
+        w.copy,
+        src_mem=1,
+        src_fp32=1,
+        src_odd=1,
+        src_base=w.master,
+        p1=w.blocks,
+        p0=w.entries,
+    )
