@@ -7,6 +7,10 @@ from .tiling import SLOTS_MAX
 
 __all__ = ["TileBuffer", "Lowering"]
 
+# A unit may be ahead of another by all pieces of a tensor, and of the next one, and a counter holds
+# 255 tokens.
+PIECES_MAX = 64
+
 
 class Slot:
     """A piece of a tile buffer: first word, what lies in it."""
@@ -82,14 +86,15 @@ class Lowering:
     def memory(self, tensor, pieces=(0,)):
         """Hazards of pieces (images, or one for the whole) of a tensor.
 
-        A piece touched for the first time comes after all that was done to other tensors in its
+        Of a tensor with more than PIECES_MAX images, several share a hazard. A piece touched for the first time comes after all that was done to other tensors in its
         place.
         """
         tensor = getattr(tensor, "whole", tensor)
         region = getattr(tensor, "region", id(tensor))
         known = self._memory.setdefault(region, {})
+        share = -(-getattr(tensor, "images", 1) // PIECES_MAX)
         found = []
-        for piece in pieces:
+        for piece in dict.fromkeys(p // share if isinstance(p, int) else p for p in pieces):
             key = (id(tensor), piece)
             if key not in known:
                 older = [h for (other, _), h in known.items() if other != id(tensor)]

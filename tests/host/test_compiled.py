@@ -482,3 +482,17 @@ def test_an_overflow_names_the_pass():
         next(iter(model.parameters())).fill_(3e38)
     with pytest.raises(gradgate.NumericError, match="forward pass, batch of"):
         model(x + 2)
+
+
+@pytest.mark.parametrize("images", [65, 600])
+def test_large_batches_overflow_no_tokens(images):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2),
+        torch.nn.Conv2d(4, 5, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(3, 1))
+    x = torch.randn(images, 3, 10, 12)
+    model = gradgate.compile(net, (x[:1],), ModelDevice(TINY, 32 << 20, check=True))
+    y = torch.randn_like(net(x))
+    optimizer = gradgate.optim.SGD(model.parameters(), lr=0.1)
+    F.mse_loss(model(x), y).backward()
+    model.train_step(x, y, F.mse_loss, optimizer=optimizer)
