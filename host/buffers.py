@@ -86,8 +86,8 @@ class Lowering:
     def memory(self, tensor, pieces=(0,)):
         """Hazards of pieces (images, or one for the whole) of a tensor.
 
-        Of a tensor with more than PIECES_MAX images, several share a hazard. A piece touched for the first time comes after all that was done to other tensors in its
-        place.
+        Of a tensor with more than PIECES_MAX images, several share a hazard. A piece touched for
+        the first time comes after all that was done to other tensors in its place.
         """
         tensor = getattr(tensor, "whole", tensor)
         region = getattr(tensor, "region", id(tensor))
