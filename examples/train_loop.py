@@ -25,5 +25,4 @@ for epoch in range(2):
         accuracy = (model(test_images).argmax(1) == test_labels).float().mean()
     print(f"epoch {epoch + 1}: loss {loss:.3f}, held-out accuracy {accuracy:.1%}")
 
-for name, counters in model.profile().items():
-    print(f"{name}: {counters}")
+print(model.profile())

@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from .device import Counters
+from .device import UNITS, Counters
 from .errors import DeviceError
 from .memory import Arena
 from .passes import Tensors, backward_program, forward_program, steps_of, update_program
@@ -22,6 +22,17 @@ class Profile(dict):
     def total(self):
         """The sum over all passes."""
         return sum(self.values(), Counters())
+
+    def __str__(self):
+        """A table: per pass the cycles, and in how many each unit did useful work."""
+        lines = [("pass", "cycles", *(f"{unit} active" for unit in UNITS), "read B", "written B")]
+        for name, c in [*self.items(), ("total", self.total)]:
+            cycles = "-" if c.cycles is None else f"{c.cycles:,}"
+            active = (f"{c.active[unit]:,}" for unit in UNITS)
+            lines.append((name, cycles, *active, f"{c.read_bytes:,}", f"{c.write_bytes:,}"))
+        return "\n".join(
+            f"{first:<10}" + "".join(f"{cell:>16}" for cell in rest) for first, *rest in lines
+        )
 
     def copy_counters(self):
         """A Profile that stays as it is when the device goes on."""
