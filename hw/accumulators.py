@@ -4,23 +4,12 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from .port import ConfigSignature
+
 __all__ = ["AccDrain", "AccRead", "AccWrite", "Accumulators"]
 
 
-class _Port(wiring.Signature):
-    def __init__(self, config, members):
-        self._config = config
-        super().__init__(members)
-
-    @property
-    def config(self):
-        return self._config
-
-    def __eq__(self, other):
-        return type(other) is type(self) and self.config == other.config
-
-
-class AccDrain(_Port):
+class AccDrain(ConfigSignature):
     """Reads the accumulators of all rows at one address, seen from the reader.
 
     Parameters
@@ -41,7 +30,7 @@ class AccDrain(_Port):
                                   "data": In(data.ArrayLayout(32, config.tm))})
 
 
-class AccRead(_Port):
+class AccRead(ConfigSignature):
     """The engine's reads, seen from the engine: AccDrain with `clear`, which makes `data` +0."""
 
     def __init__(self, config):
@@ -49,7 +38,7 @@ class AccRead(_Port):
                                   "data": In(data.ArrayLayout(32, config.tm))})
 
 
-class AccWrite(_Port):
+class AccWrite(ConfigSignature):
     """The engine's writes, seen from the engine: `data` into `addr` when `en`."""
 
     def __init__(self, config):

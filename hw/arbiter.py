@@ -7,7 +7,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
-from gradgate.hw.config import Config
+from gradgate.hw.config import check_config
 from gradgate.hw.port import ReadPort
 
 __all__ = ["ReadArbiter"]
@@ -42,8 +42,7 @@ class ReadArbiter(wiring.Component):
     OUTSTANDING = 32
 
     def __init__(self, config, count):
-        if not isinstance(config, Config):
-            raise TypeError(f"config must be a Config, not {config!r}")
+        check_config(config)
         if type(count) is not int:
             raise TypeError(f"count must be an integer, not {count!r}")
         if count < 1:

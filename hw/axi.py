@@ -4,7 +4,7 @@ from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
-from gradgate.hw.config import Config
+from gradgate.hw.config import check_config
 from gradgate.hw.port import ReadPort, WritePort
 
 __all__ = ["AXIMaster"]
@@ -42,8 +42,7 @@ class AXIMaster(wiring.Component):
     """
 
     def __init__(self, config):
-        if not isinstance(config, Config):
-            raise TypeError(f"config must be a Config, not {config!r}")
+        check_config(config)
         self._config = config
         address = {"id": 1, "addr": 32, "len": 8, "size": 3, "burst": 2, "lock": 1, "cache": 4,
                    "prot": 3, "valid": 1}

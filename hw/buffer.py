@@ -4,23 +4,12 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from .port import ConfigSignature
+
 __all__ = ["BufferWrite", "BufferRead", "TileBuffer"]
 
 
-class _Port(wiring.Signature):
-    def __init__(self, config, members):
-        self._config = config
-        super().__init__(members)
-
-    @property
-    def config(self):
-        return self._config
-
-    def __eq__(self, other):
-        return type(other) is type(self) and self.config == other.config
-
-
-class BufferWrite(_Port):
+class BufferWrite(ConfigSignature):
     """Writes one beat per cycle, seen from the writer.
 
     Parameters
@@ -42,7 +31,7 @@ class BufferWrite(_Port):
                                   "data": Out(config.beat_bits)})
 
 
-class BufferRead(_Port):
+class BufferRead(ConfigSignature):
     """Reads one operand per lane and cycle, seen from the reader.
 
     Parameters

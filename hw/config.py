@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-__all__ = ["Config", "FORMATS"]
+__all__ = ["Config", "FORMATS", "check_config"]
 
 FORMATS = {"bf16": (16, 7), "fp32": (32, 23)}  # name -> (bits, stored mantissa bits)
 
@@ -117,3 +117,9 @@ class Config:
         """A short name, unique per configuration: the key of build caches."""
         return (f"{self.tm}x{self.tn}_{self.fmt}_w{self.beat_bits}_a{self.a_depth}_b{self.b_depth}"
                 f"_c{self.acc_depth}_l{self.max_burst}")
+
+
+def check_config(config):
+    """Raise TypeError unless `config` is a Config: what every parametric block does first."""
+    if not isinstance(config, Config):
+        raise TypeError(f"config must be a Config, not {config!r}")

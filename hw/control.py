@@ -3,7 +3,7 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from gradgate.hw.config import Config
+from gradgate.hw.config import check_config
 from gradgate.hw.sequencer import TOKENS, UNITS, Errors
 
 __all__ = ["Control", "CorePort", "Status", "REGISTERS", "ID", "VERSION", "ADDR_BITS"]
@@ -104,8 +104,7 @@ class Control(wiring.Component):
     """
 
     def __init__(self, config):
-        if not isinstance(config, Config):
-            raise TypeError(f"config must be a Config, not {config!r}")
+        check_config(config)
         self._config = config
         super().__init__({
             "awaddr": In(ADDR_BITS), "awprot": In(3), "awvalid": In(1), "awready": Out(1),

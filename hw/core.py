@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from gradgate.hw.arbiter import ReadArbiter
 from gradgate.hw.buffer import TileBuffer
 from gradgate.hw.compute import ComputeUnit
-from gradgate.hw.config import Config
+from gradgate.hw.config import check_config
 from gradgate.hw.control import CorePort
 from gradgate.hw.isa import Unit
 from gradgate.hw.load import LoadUnit
@@ -45,8 +45,7 @@ class Core(wiring.Component):
     """
 
     def __init__(self, config):
-        if not isinstance(config, Config):
-            raise TypeError(f"config must be a Config, not {config!r}")
+        check_config(config)
         self._config = config
         super().__init__({
             "control": In(CorePort()),

@@ -7,7 +7,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
-from gradgate.hw.config import Config
+from gradgate.hw.config import check_config
 from gradgate.hw.port import Command, ReadPort, WritePort
 
 __all__ = ["Descriptor", "Bursts", "ReadDMA", "WriteDMA"]
@@ -28,11 +28,6 @@ class Descriptor(data.Struct):
     s2: signed(32)
     n3: 16
     s3: signed(32)
-
-
-def _check_config(config):
-    if not isinstance(config, Config):
-        raise TypeError(f"config must be a Config, not {config!r}")
 
 
 def _fifo_depth(config):
@@ -76,7 +71,7 @@ class Bursts(wiring.Component):
     """
 
     def __init__(self, config):
-        _check_config(config)
+        check_config(config)
         self._config = config
         super().__init__({
             "start": In(stream.Signature(Descriptor)),
@@ -215,7 +210,7 @@ class ReadDMA(wiring.Component):
     """
 
     def __init__(self, config):
-        _check_config(config)
+        check_config(config)
         self._config = config
         super().__init__({
             "start": In(stream.Signature(Descriptor)),
@@ -277,7 +272,7 @@ class WriteDMA(wiring.Component):
     OUTSTANDING = 63  # bursts not acknowledged, at most
 
     def __init__(self, config):
-        _check_config(config)
+        check_config(config)
         self._config = config
         super().__init__({
             "start": In(stream.Signature(Descriptor)),

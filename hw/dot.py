@@ -8,7 +8,7 @@ from operator import add
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from gradgate.hw.config import Config
+from gradgate.hw.config import check_config
 from gradgate.hw.floats import (
     Multiplier,
     Normal,
@@ -41,11 +41,6 @@ def _larger(x, y):
     return Mux(x > y, x, y)
 
 
-def _check(config):
-    if not isinstance(config, Config):
-        raise TypeError(f"config must be a Config, not {config!r}")
-
-
 class PartialSum(Normal):
     """S * 2^(E - 254 - F), exact and normalised.
 
@@ -55,7 +50,7 @@ class PartialSum(Normal):
     """
 
     def __init__(self, config):
-        _check(config)
+        check_config(config)
         super().__init__(config.frame + 2 + config.lane_bits)
 
 
@@ -77,7 +72,7 @@ class DotRow(wiring.Component):
     """
 
     def __init__(self, config):
-        _check(config)
+        check_config(config)
         self.config = config
         operands = data.ArrayLayout(config.elem_bits, config.tn)
         super().__init__({"a": In(operands), "b": In(operands), "o": Out(PartialSum(config))})

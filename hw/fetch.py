@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
-from gradgate.hw.config import Config
+from gradgate.hw.config import check_config
 from gradgate.hw.isa import BYTES, Unit
 from gradgate.hw.port import ReadPort
 
@@ -43,8 +43,7 @@ class Fetch(wiring.Component):
     """
 
     def __init__(self, config):
-        if not isinstance(config, Config):
-            raise TypeError(f"config must be a Config, not {config!r}")
+        check_config(config)
         self._beats = BYTES // config.beat_bytes
         self._chunk = min(config.max_burst, 4 * self._beats)
         self._config = config

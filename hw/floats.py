@@ -6,7 +6,7 @@ All registers here are datapath registers and have no reset. Inputs are canonica
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from gradgate.hw.config import FORMATS, Config
+from gradgate.hw.config import FORMATS, check_config
 from gradgate.hw.numerics import MAX_FINITE
 
 __all__ = ["Normal", "Multiplier", "NormalAdd", "FloatAdd", "FloatMul", "ToOperand", "canonicalise",
@@ -350,8 +350,7 @@ class ToOperand(wiring.Component):
     LATENCY = 1
 
     def __init__(self, config):
-        if not isinstance(config, Config):
-            raise TypeError(f"config must be a Config, not {config!r}")
+        check_config(config)
         self.config = config
         super().__init__({"i": In(32), "o": Out(config.elem_bits), "overflow": Out(1)})
 

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
-from gradgate.hw.config import Config
+from gradgate.hw.config import check_config
 from gradgate.hw.isa import BYTES, COMMON
 
 __all__ = ["Issue"]
@@ -60,8 +60,7 @@ class Issue(wiring.Component):
     IN_FLIGHT = 8
 
     def __init__(self, config):
-        if not isinstance(config, Config):
-            raise TypeError(f"config must be a Config, not {config!r}")
+        check_config(config)
         self._beat_bits = config.beat_bits
         self._beats = BYTES // config.beat_bytes
         super().__init__({

@@ -7,7 +7,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.buffer import BufferWrite
-from gradgate.hw.config import Config
+from gradgate.hw.config import check_config
 from gradgate.hw.dma import ReadDMA
 from gradgate.hw.floats import canonicalise
 from gradgate.hw.isa import BYTES, LOAD
@@ -59,8 +59,7 @@ class LoadUnit(wiring.Component):
     """
 
     def __init__(self, config):
-        if not isinstance(config, Config):
-            raise TypeError(f"config must be a Config, not {config!r}")
+        check_config(config)
         self._config = config
         super().__init__({
             "i": In(stream.Signature(8 * BYTES)),

@@ -1,9 +1,24 @@
-"""The burst port between the units and memory: one signature per direction."""
+"""The burst port between the units and memory, one signature per direction; and their base."""
 
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Command", "ReadPort", "WritePort"]
+__all__ = ["Command", "ConfigSignature", "ReadPort", "WritePort"]
+
+
+class ConfigSignature(wiring.Signature):
+    """Base of signatures whose members follow from a Config: equal if class and Config are."""
+
+    def __init__(self, config, members):
+        self._config = config
+        super().__init__(members)
+
+    @property
+    def config(self):
+        return self._config
+
+    def __eq__(self, other):
+        return type(other) is type(self) and self.config == other.config
 
 
 class Command(data.Struct):

@@ -9,7 +9,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from gradgate.hw import isa
 from gradgate.hw.accumulators import AccDrain
-from gradgate.hw.config import Config
+from gradgate.hw.config import check_config
 from gradgate.hw.dma import ReadDMA, WriteDMA
 from gradgate.hw.drain import Drain
 from gradgate.hw.floats import canonicalise
@@ -53,8 +53,7 @@ class PostUnit(wiring.Component):
     """
 
     def __init__(self, config):
-        if not isinstance(config, Config):
-            raise TypeError(f"config must be a Config, not {config!r}")
+        check_config(config)
         self._config = config
         super().__init__({
             "i": In(stream.Signature(8 * isa.BYTES)), "done": Out(1),

@@ -3,7 +3,7 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from gradgate.hw.config import Config
+from gradgate.hw.config import check_config
 from gradgate.hw.port import ReadPort, WritePort
 
 __all__ = ["Quiesce"]
@@ -40,8 +40,7 @@ class Quiesce(wiring.Component):
     """
 
     def __init__(self, config):
-        if not isinstance(config, Config):
-            raise TypeError(f"config must be a Config, not {config!r}")
+        check_config(config)
         super().__init__({
             "read": In(ReadPort(config.beat_bits)),
             "write": In(WritePort(config.beat_bits)),

@@ -10,7 +10,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.axi import AXIMaster
-from gradgate.hw.config import Config
+from gradgate.hw.config import Config, check_config
 from gradgate.hw.control import Control
 from gradgate.hw.core import Core
 
@@ -49,8 +49,7 @@ class AXITop(wiring.Component):
     """
 
     def __init__(self, config):
-        if not isinstance(config, Config):
-            raise TypeError(f"config must be a Config, not {config!r}")
+        check_config(config)
         self._config = config
         self._master = AXIMaster(config)
         self._control = Control(config)
