@@ -98,7 +98,7 @@ class Tensors:
         block = 4 if self.thin else config.tm
         self._all = []
         self.x = self._map("input", network.source, block=block, region="input")
-        self.outputs, self.tags, self.inner = [], [], []
+        self.outputs, self.tags = [], []
         for i, step in enumerate(steps):
             layer, last = step.layer, i == len(steps) - 1
             region = f"{layer.name} output" if train or last else f"features {i % 2}"
@@ -304,8 +304,8 @@ def backward_program(t, train, fused):
     """
     lw = Lowering(t.config)
     wanted = [any(flags) for flags in train]
-    lw.program.label = t.steps[-1].layer.name, "dX"
     if t.unmasked is not None:
+        lw.program.label = t.steps[-1].layer.name, "dX"
         _mask_loss(lw, t)
     updated = []
     for i in range(len(t.steps) - 1, -1, -1):
@@ -377,5 +377,5 @@ def update_program(steps, config, train):
         if any(flags):
             lw.program.label = step.layer.name, "update"
             sgd(lw, step.weights, i, flags)
-            _refresh_all(lw, [step])
+            refresh(lw, step.weights)
     return lw.program
