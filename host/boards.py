@@ -58,8 +58,8 @@ BOARDS = {
             memory_size=32 << 20,
             clock_hz=80e6,
             memory_latency=12,
-            # a 64-bit beat is four words of the 16-bit SDRAM; LiteDRAM's native port reaches about
-            # 87 % of its peak with 64-beat bursts (measured on its simulation)
+            # a 64-bit beat is four words of the 16-bit SDRAM; 87 % of its peak is assumed, which is
+            # what LiteDRAM's native port is good for with bursts of 64 words
             beat_cycles=4.6,
             shared_bus=True,
         ),
