@@ -33,6 +33,10 @@ class Config:
         Accumulators per row and region, of which there are two. A power of two, at most 32768.
     max_burst : int
         Longest burst in beats, at most 256.
+    read_ports : int
+        Memory ports to read from: 1, or 3 (LOAD_A; LOAD_B and momentum; program and POST).
+    write_ports : int
+        Memory ports to write to: 1, or 2 (the first and the second output of POST).
 
     Raises
     ------
@@ -50,6 +54,8 @@ class Config:
     b_depth: int = 2048
     acc_depth: int = 1024
     max_burst: int = 64
+    read_ports: int = 1
+    write_ports: int = 1
 
     def __post_init__(self):
         for field in fields(self):
@@ -64,6 +70,10 @@ class Config:
             value = getattr(self, name)
             if not low <= value <= high or value & (value - 1):
                 raise ValueError(f"{name} must be a power of two in {low}..{high}, not {value!r}")
+        for name, choice in (("read_ports", (1, 3)), ("write_ports", (1, 2))):
+            if getattr(self, name) not in choice:
+                raise ValueError(f"{name} must be {choice[0]} or {choice[1]}, "
+                                 f"not {getattr(self, name)!r}")
         widest = min(4, self.tm) * self.elem_bits
         if self.beat_bits > widest:
             raise ValueError(f"beat_bits must be at most {widest} for tm={self.tm} and {self.fmt}, "
@@ -116,7 +126,7 @@ class Config:
     def name(self):
         """A short name, unique per configuration: the key of build caches."""
         return (f"{self.tm}x{self.tn}_{self.fmt}_w{self.beat_bits}_a{self.a_depth}_b{self.b_depth}"
-                f"_c{self.acc_depth}_l{self.max_burst}")
+                f"_c{self.acc_depth}_l{self.max_burst}_p{self.read_ports}{self.write_ports}")
 
 
 def check_config(config):

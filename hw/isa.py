@@ -51,7 +51,7 @@ def _s(word, lo, width):
 COMMON = {"unit": _u(0, 0, 4), "wait": _u(0, 4, 4), "signal": _u(0, 8, 4)}
 
 LOAD = COMMON | {
-    "padneg": _u(0, 12, 1), "pack": _u(0, 13, 1),
+    "padneg": _u(0, 12, 1), "pack": _u(0, 13, 1), "unpool": _u(0, 14, 1),
     # memory side: runs of d_len beats
     "d_base": _u(1, 0, 32),
     "d_len": _u(2, 0, 16), "d_n1": _u(2, 16, 16),
@@ -68,6 +68,10 @@ LOAD = COMMON | {
     "lo1": _u(12, 0, 16), "hi1": _u(12, 16, 16),
     "lo0": _u(13, 0, 16), "hi0": _u(13, 16, 16),
     "sd1": _u(14, 0, 8), "sd0": _u(14, 8, 8),
+    # pooling windows: kernel, stride, rows and columns of the first ones that are cut off
+    "v1": _u(0, 16, 4), "v0": _u(0, 20, 4),
+    "u1": _u(14, 16, 4), "u0": _u(14, 20, 4), "x1": _u(14, 24, 4), "x0": _u(14, 28, 4),
+    "t_base": _u(15, 0, 32),  # tags
 }
 
 COMPUTE = COMMON | {
@@ -88,30 +92,29 @@ COMPUTE = COMMON | {
     "cq0": _s(12, 0, 16), "al_n": _u(12, 16, 16),
     "al0": _s(13, 0, 16), "al1": _s(13, 16, 16),
     "tag0": _u(14, 0, 8), "tg1": _u(14, 8, 8), "tg0": _u(14, 16, 8), "rch0": _u(14, 24, 8),
-    "kc": _u(15, 0, 8), "sd1": _u(15, 8, 8), "sd0": _u(15, 16, 8),
+    "rskew": _u(15, 0, 8), "sd1": _u(15, 8, 8), "sd0": _u(15, 16, 8),
 }
 
 POST = COMMON | {
-    "src_mem": _u(0, 12, 1), "src_fp32": _u(0, 13, 1), "src_odd": _u(0, 14, 1),
-    "pool": _u(0, 15, 1),
-    "tag_out": _u(0, 16, 1), "scale": _u(0, 17, 1), "bias": _u(0, 18, 1), "opd_add": _u(0, 19, 1),
-    "relu": _u(0, 20, 1), "mask": _u(0, 21, 1), "sgd": _u(0, 22, 1), "out_fp32": _u(0, 23, 1),
+    "src_mem": _u(0, 12, 1), "src_fp32": _u(0, 13, 1), "pool": _u(0, 14, 1), "tags": _u(0, 15, 1),
+    "scale": _u(0, 16, 1), "bias": _u(0, 17, 1), "opd_add": _u(0, 18, 1), "relu": _u(0, 19, 1),
+    "mask": _u(0, 20, 1), "sgd": _u(0, 21, 1), "mom": _u(0, 22, 1), "out_fp32": _u(0, 23, 1),
     "opd_fp32": _u(0, 24, 1),
     "src_base": _u(1, 0, 32),  # memory address, or accumulator address
     "p2": _u(2, 0, 16), "p1": _u(2, 16, 16),
     "p0": _u(3, 0, 16), "w1": _u(3, 16, 8), "w0": _u(3, 24, 8),
     "as2": _s(4, 0, 16), "as1": _s(4, 16, 16),
     "as0": _s(5, 0, 16), "aw1": _s(5, 16, 16),
-    "aw0": _s(6, 0, 16),
+    "aux_base": _u(6, 0, 32),  # second output: tags, or momentum
     "imm2": _u(7, 0, 32),  # lr (sgd), or the byte address of the bias (bias)
     "opd_base": _u(8, 0, 32),
     "out_base": _u(9, 0, 32),
     "o_len": _u(10, 0, 16), "o_n1": _u(10, 16, 16),
     "o_s1": _s(11, 0, 32),
-    "o_n2": _u(12, 0, 16),
+    "o_n2": _u(12, 0, 16), "aw0": _s(12, 16, 16),
     "o_s2": _s(13, 0, 32),
     "imm0": _u(14, 0, 32),  # scale, or weight decay (sgd): fp32 bits
-    "imm1": _u(15, 0, 32),  # momentum (sgd): fp32 bits
+    "imm1": _u(15, 0, 32),  # momentum factor (mom): fp32 bits
 }
 
 LAYOUTS = {Unit.LOAD_A: LOAD, Unit.LOAD_B: LOAD, Unit.COMPUTE: COMPUTE, Unit.POST: POST,

@@ -161,7 +161,7 @@ class Moving(wiring.Component):
         # Buffer B.
         m.submodules.skew = skew = Skew(lane_bits)
         m.d.comb += [skew.load.eq(start), skew.step.eq(busy), skew.end.eq(vectors.end),
-                     skew.kc.eq(now.kc), skew.sd1.eq(at.sd1), skew.sd0.eq(at.sd0)]
+                     skew.rskew.eq(now.rskew), skew.sd1.eq(at.sd1), skew.sd0.eq(at.sd0)]
         packed = Signal()
         first_bank, address = Signal(lane_bits), Signal(16)
         m.d.comb += [
@@ -180,7 +180,7 @@ class Moving(wiring.Component):
 
 
 class Skew(wiring.Component):
-    """n + floor(kr / sd1)*kc + floor(kc / sd0), modulo Tn, over the loops n, kr, kc; by counting.
+    """n + floor(kr / sd1)*rskew + floor(kc / sd0), modulo Tn, over the loops n, kr, kc; by counting.
 
     Parameters
     ----------
@@ -192,13 +192,13 @@ class Skew(wiring.Component):
         As of Walker.
     end : In(4)
         Bit k: this is the last iteration of loop k (kc, kr, n, g).
-    kc, sd1, sd0 : In(8)
+    rskew, sd1, sd0 : In(8)
         Step of the skew per output row; strides. The strides are looked at with `load`, too.
     o : Out(lane_bits)
     """
 
     def __init__(self, lane_bits):
-        super().__init__({"load": In(1), "step": In(1), "end": In(4), "kc": In(8), "sd1": In(8),
+        super().__init__({"load": In(1), "step": In(1), "end": In(4), "rskew": In(8), "sd1": In(8),
                           "sd0": In(8), "o": Out(lane_bits)})
 
     def elaborate(self, platform):
@@ -213,7 +213,7 @@ class Skew(wiring.Component):
         m.d.comb += [
             self.o.eq(skew),
             next_n.eq(Mux(self.end[2], 0, n + 1)),
-            next_row.eq(Mux(left1 == 1, row + self.kc, row)),
+            next_row.eq(Mux(left1 == 1, row + self.rskew, row)),
         ]
         with m.If(self.load):
             m.d.sync += [n.eq(0), row.eq(0), skew.eq(0), left1.eq(self.sd1), left0.eq(self.sd0)]

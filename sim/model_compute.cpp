@@ -160,7 +160,7 @@ template <bool CHECK> struct Sweeps {
         for (uint32_t kr = 0; kr < x.t1; kr++)
           for (uint32_t kc = 0; kc < x.t0; kc++) {
             uint32_t base = x.bbase + g * x.bg + kr * x.bt1 + kc * x.bt0;
-            uint32_t rot = n + kr / x.sd1 * x.kc + kc / x.sd0;
+            uint32_t rot = n + kr / x.sd1 * x.rskew + kc / x.sd0;
             auto at = [&](uint32_t i) -> int64_t { return state.b.at(base + pixel[i], i + rot); };
             float lanes[TN];
             for (uint32_t i = 0; i < TN; i++) lanes[i] = state.b.value[at(i)];

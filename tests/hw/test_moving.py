@@ -23,7 +23,7 @@ def vectors(config, f, base, lanes):
             n_lanes = f["lanes_last"] if g == f["ng"] - 1 else tn
             for n, kr, kc in product(range(n_lanes), range(f["t1"]), range(f["t0"])):
                 offset = base + g * f["bg"] + kr * f["bt1"] + kc * f["bt0"]
-                rot = n + kr // f["sd1"] * f["kc"] + kc // f["sd0"]
+                rot = n + kr // f["sd1"] * f["rskew"] + kc // f["sd0"]
                 yield [(offset + lane) % 65536 for lane in lanes], rot % tn
         if f["ones"]:
             yield None

@@ -124,7 +124,7 @@ def _weight_gradient(tiles, f):
         for g in range(f["ng"]):
             for n, kr, kc in _loops(f["lanes_last"] if g == f["ng"] - 1 else tn, f["t1"], f["t0"]):
                 offset = g * f["bg"] + kr * f["bt1"] + kc * f["bt0"]
-                rot = n + kr // f["sd1"] * f["kc"] + kc // f["sd0"]
+                rot = n + kr // f["sd1"] * f["rskew"] + kc // f["sd0"]
                 vectors.append(tiles.pixels(tiles.b, [p + offset for p in pixels], rot))
         if f["ones"]:
             vectors.append([one] * tn)
@@ -209,7 +209,7 @@ def random_instruction(random, config, mode, limit=12):
     if mode == "dw":
         f |= {"dw": 1, "ng": random.randint(1, 2), "t1": random.randint(1, 4),
               "t0": random.randint(1, 4), "ones": random.getrandbits(1),
-              "kc": random.randrange(config.tn), "sd1": random.randint(1, 3),
+              "rskew": random.randrange(config.tn), "sd1": random.randint(1, 3),
               "sd0": random.randint(1, 3)}
         f["q2"], f["q1"], f["q0"] = (random.randint(1, high) for high in (2, 4, 7))
         f["np"] = f["q2"] * f["q1"] * f["q0"]

@@ -71,7 +71,7 @@ MUTANTS = (
            "weight gradient: the next row of taps is at the wrong address",
            ("tests/hw/test_moving.py",)),
     Mutant("tap-skew", "hw/moving.py",
-           "row + self.kc, row)", "row + 1, row)",
+           "row + self.rskew, row)", "row + 1, row)",
            "weight gradient: the skew of a row of taps ignores the width of the map",
            ("tests/hw/test_moving.py",)),
     Mutant("partial-chunk", "hw/stationary.py",

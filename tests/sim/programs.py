@@ -290,7 +290,7 @@ class Generator:
             "ng": ng, "t1": t1, "t0": t0, "q2": q[0], "q1": q[1], "q0": q[2], "np": math.prod(q),
             **{name: self._step() for name in ("bg", "bt1", "bt0", "bq2", "bq1", "bq0")},
             "rch0": rnd.randrange(config.tn),
-            "kc": q[2] % config.tn if self.coin() else rnd.randrange(256),
+            "rskew": q[2] % config.tn if self.coin() else rnd.randrange(256),
             "al_n": 1, "sd1": rnd.randint(1, 3), "sd0": rnd.randint(1, 3)}
         order = tuple((fields["cbase"] + j) % count for j in range(vectors - 1 + ones))
         lanes = math.ceil(fields["np"] / config.tn) * config.tn

@@ -157,7 +157,7 @@ class Reference:
                 lanes = x["lanes_last"] if g == x["ng"] - 1 else tn
                 for n, kr, kc in box(lanes, x["t1"], x["t0"]):
                     vector = []
-                    rot = n + kr // x["sd1"] * x["kc"] + kc // x["sd0"]
+                    rot = n + kr // x["sd1"] * x["rskew"] + kc // x["sd0"]
                     for i in range(tn):
                         p = ch * tn + i
                         i2, i1, i0 = p // x["q0"] // x["q1"], p // x["q0"] % x["q1"], p % x["q0"]

@@ -219,7 +219,7 @@ def random_compute(config, rng):
         if most < 1:
             fields["ng"], most = 1, 2 * config.acc_depth // taps - 1
         fields["lanes_last"] = min(fields["lanes_last"], most)
-        return encode(Unit.COMPUTE, **fields, dw=1, np=q2 * q1 * q0, kc=q0 % config.tn,
+        return encode(Unit.COMPUTE, **fields, dw=1, np=q2 * q1 * q0, rskew=q0 % config.tn,
                       ones=rng.randrange(2))
     ident = rng.randrange(4) == 0
     return encode(Unit.COMPUTE, **fields, ident=ident, sel=ident and rng.randrange(2),
