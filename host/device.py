@@ -3,9 +3,16 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
-__all__ = ["Device", "Counters", "UNITS"]
+import numpy as np
+
+from .boards import MemoryTiming
+
+__all__ = ["Device", "Counters", "UNITS", "RECORD"]
 
 UNITS = ("LOAD_A", "LOAD_B", "COMPUTE", "POST")
+
+# one instruction in Counters.records
+RECORD = np.dtype([(name, np.uint64) for name in ("start", "done", "active", "starved")])
 
 
 @dataclass
@@ -16,6 +23,12 @@ class Counters:
     `busy`, cycles executing an instruction; `starved`, cycles waiting for tokens with an
     instruction at hand; `active`, cycles of useful work (docs/architecture.md, section 2);
     `instructions`, how many completed.
+
+    `records` maps each unit to a numpy array of RECORD, one entry per instruction in the order of
+    execution: `start`, the cycle in which the unit accepted it, and `done`, that in which it
+    completed, both counted from the first cycle of the program; `active`, cycles of useful work
+    after the completion of the one before and up to its own; `starved`, cycles that it waited for
+    tokens at the head of the queue. None on a backend without a clock, and in a sum.
     """
 
     cycles: int | None = None
@@ -25,6 +38,7 @@ class Counters:
     instructions: dict[str, int] = field(default_factory=lambda: dict.fromkeys(UNITS, 0))
     read_bytes: int = 0
     write_bytes: int = 0
+    records: dict[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
 
     def __add__(self, other):
         known = [c for c in (self.cycles, other.cycles) if c is not None]
@@ -45,7 +59,8 @@ class Counters:
 
 
 class Device(ABC):
-    """One gradgate device: `config` (gradgate.hw.config.Config), `memory_size` in bytes, `name`.
+    """One gradgate device: `config` (gradgate.hw.config.Config), `memory_size` in bytes, `name`,
+    and `timing`, the MemoryTiming to plan for.
 
     Addresses are byte addresses from 0. After any exception of `run` the device is reset and
     usable; its memory keeps its contents.
@@ -53,6 +68,7 @@ class Device(ABC):
 
     name: str
     memory_size: int
+    timing = MemoryTiming()
     resident = None  # the Runtime whose network is in memory
 
     @abstractmethod
