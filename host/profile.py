@@ -1,0 +1,168 @@
+"""Who spent the time: cycles of a program by layer, pass and unit.
+
+A program's instructions carry labels (layer, pass), `Program.labels`; a *pass* is all that has the
+same label. Records say when each instruction began and ended: a dict unit name -> structured array
+with the fields `start`, `done`, `active`, `starved` (cycles since the program began), the k-th
+record of the unit's k-th instruction in program order. The device `rtl` measures them
+(`Counters.records`), `gradgate.timeline.predict` computes them; in what follows it makes no
+difference which.
+
+Cycles of a pass: passes follow each other in the order of the program. Pass p ends when its last
+COMPUTE is done and the pass before has ended: end(p) = max(end(p-1), that). A pass without COMPUTE
+ends where the one before ended, it is hidden behind others; but the last pass of a program ends
+with the program. cycles(p) = end(p) - end(p-1), so the passes add up to the program's cycles.
+
+Per pass and unit, in cycles:
+
+* busy: executing instructions of the pass. Where instructions of a unit overlap, the cycle belongs
+  to the earlier one, so none counts twice;
+* active: useful work (docs/architecture.md, section 2);
+* blocked: busy - active, at least 0: memory, another unit's data, or filling and draining;
+* starved: waiting for tokens, with an instruction of the pass at hand.
+
+Instructions of a pass also run while other passes are being waited for, so a unit's busy cycles may
+be more than the cycles of the pass.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .device import UNITS
+from .summary import summarise
+
+__all__ = [
+    "PassTime",
+    "UnitTime",
+    "clipped_starts",
+    "numbers_of_passes",
+    "pass_macs",
+    "pass_times",
+]
+
+
+@dataclass
+class UnitTime:
+    """What one unit did for one pass: instructions, and cycles of each kind."""
+
+    instructions: int = 0
+    busy: int = 0
+    active: int = 0
+    starved: int = 0
+
+    @property
+    def blocked(self):
+        return max(0, self.busy - self.active)
+
+
+@dataclass
+class PassTime:
+    """One pass of one layer: `kind` is "forward", "dX", "dW" or "update".
+
+    `cycles` and `units` (unit name -> UnitTime) are None and empty without records. `macs` are the
+    multiply-accumulates that the network defines, bytes what goes to and from memory, instructions
+    included. `array_cycles` is what the array alone would need (summary.Usage).
+    """
+
+    layer: str
+    kind: str
+    macs: int
+    read_bytes: int
+    write_bytes: int
+    array_cycles: int
+    instructions: int
+    cycles: int | None = None
+    units: dict = field(default_factory=dict)
+
+    def utilisation(self, config):
+        """Share of the multipliers that did useful work in the cycles of the pass; None if it has
+        no cycles."""
+        return self.macs / (self.cycles * config.tm * config.tn) if self.cycles else None
+
+
+def pass_macs(network, images):
+    """{(layer, pass): multiply-accumulates} of a training step as the network defines them.
+
+    Forward, dX (none for the first layer with weights) and dW of a layer have the same number;
+    poolings and updates are not in the dict.
+    """
+    layers = [layer for layer in network.layers if layer.macs]
+    return {
+        (layer.name, kind): images * layer.macs
+        for layer in layers
+        for kind in ("forward", "dX", "dW")
+        if kind != "dX" or layer is not layers[0]
+    }
+
+
+def clipped_starts(records):
+    """Start of each record (int64), but not before all earlier ones of the array are done."""
+    done = records["done"].astype(np.int64)
+    starts = records["start"].astype(np.int64)
+    np.maximum(starts[1:], np.maximum.accumulate(done)[:-1], out=starts[1:])
+    return np.minimum(starts, done)
+
+
+def pass_times(program, config, macs, records=None, cycles=None):
+    """The passes of a program, a list of PassTime in the order of the program.
+
+    Parameters
+    ----------
+    program : Program
+    config : Config
+    macs : dict
+        From `pass_macs`.
+    records : dict or None
+        Unit name -> array, see above.
+    cycles : int or None
+        Of the whole program; needed with `records`.
+
+    Raises ValueError if there is not one record per instruction.
+    """
+    passes = [
+        PassTime(
+            *label,
+            macs.get(label, 0),
+            usage.read_bytes,
+            usage.write_bytes,
+            usage.array_cycles,
+            usage.instructions,
+        )
+        for label, usage in summarise(program, config).items()
+    ]
+    if records is None:
+        return passes
+    ends = np.zeros(len(passes), np.int64)
+    for name, numbers in numbers_of_passes(program).items():
+        own = records[name]
+        if len(own) != len(numbers):
+            raise ValueError(f"{len(own)} records of {len(numbers)} instructions of {name}")
+
+        def total(values, numbers=numbers):
+            sums = np.zeros(len(passes), np.int64)
+            np.add.at(sums, numbers, values)
+            return sums.tolist()
+
+        columns = (
+            total(np.ones(len(own), np.int64)),
+            total(own["done"].astype(np.int64) - clipped_starts(own)),
+            total(own["active"].astype(np.int64)),
+            total(own["starved"].astype(np.int64)),
+        )
+        for one, *values in zip(passes, *columns, strict=True):
+            one.units[name] = UnitTime(*values)
+        if name == "COMPUTE":
+            np.maximum.at(ends, numbers, own["done"].astype(np.int64))
+    ends = np.maximum.accumulate(ends)
+    ends[-1:] = cycles
+    for one, took in zip(passes, np.diff(ends, prepend=0), strict=True):
+        one.cycles = int(took)
+    return passes
+
+
+def numbers_of_passes(program):
+    """{unit name: array with the number of the pass of each of its instructions}."""
+    order, found = {}, {name: [] for name in UNITS}
+    for (unit, _), label in zip(program.instructions, program.labels, strict=True):
+        found[unit.name].append(order.setdefault(label, len(order)))
+    return {name: np.array(numbers, np.intp) for name, numbers in found.items()}
