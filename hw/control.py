@@ -50,7 +50,9 @@ class CorePort(wiring.Signature):
     status : In(Status)
     executing, waiting, empty, active, done : In(4)
         By unit number.
-    fetched, read_beat, write_beat : In(1)
+    fetched : In(1)
+    read_beats, write_beats : In(2)
+        How many of them pass.
     tokens : In(ArrayLayout(8, 12))
     """
 
@@ -69,8 +71,8 @@ class CorePort(wiring.Signature):
             "active": In(len(UNITS)),
             "done": In(len(UNITS)),
             "fetched": In(1),
-            "read_beat": In(1),
-            "write_beat": In(1),
+            "read_beats": In(2),
+            "write_beats": In(2),
             "tokens": In(data.ArrayLayout(8, len(TOKENS))),
         })
 
@@ -183,7 +185,8 @@ class Control(wiring.Component):
             "ID": ID,
             "VERSION": VERSION,
             "CONFIG0": (c.tm | c.tn << 8 | (c.fmt == "fp32") << 16 | log2(c.beat_bytes) << 20
-                        | log2(c.max_burst) << 24),
+                        | log2(c.max_burst) << 24 | (c.read_ports == 3) << 28
+                        | (c.write_ports == 2) << 29),
             "CONFIG1": log2(c.a_depth) | log2(c.b_depth) << 8 | log2(c.acc_depth) << 16,
             "STATUS": core.status.as_value(),
             "PROG_ADDR": core.address,
@@ -199,7 +202,7 @@ class Control(wiring.Component):
     def _counters(self, m):
         """Name -> value of the counters of 64 bits."""
         core = self.core
-        events = {"CYCLES": 1, "READ_BEATS": core.read_beat, "WRITE_BEATS": core.write_beat}
+        events = {"CYCLES": 1, "READ_BEATS": core.read_beats, "WRITE_BEATS": core.write_beats}
         for u in UNITS:
             events[f"BUSY_{u.name}"] = core.executing[u]
             events[f"STARVED_{u.name}"] = core.waiting[u]

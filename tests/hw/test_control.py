@@ -70,8 +70,8 @@ class Host:
         return low | await self.read(REGISTERS[name] + 4) << 32
 
 
-def simulate(body, *others, seed=0, stall=0.0, limit=3000):
-    dut = Control(CONFIG)
+def simulate(body, *others, seed=0, stall=0.0, limit=3000, config=CONFIG):
+    dut = Control(config)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
 
@@ -201,9 +201,18 @@ def test_state_and_tokens():
     simulate(body)
 
 
+@pytest.mark.parametrize("read_ports, write_ports, bits", [(3, 1, 1 << 28), (1, 2, 1 << 29),
+                                                           (3, 2, 3 << 28)])
+def test_memory_ports_are_shown(read_ports, write_ports, bits):
+    async def body(ctx, dut, host):
+        assert await host.read("CONFIG0") == 2 | 4 << 8 | 1 << 16 | 2 << 20 | 0 << 24 | bits
+    simulate(body, config=Config(tm=2, tn=4, fmt="fp32", beat_bits=32, max_burst=1,
+                                 read_ports=read_ports, write_ports=write_ports))
+
+
 def test_counters():
     """Each counts its own event, only while a program runs, until cleared."""
-    events = {"FETCHED": "fetched", "READ_BEATS": "read_beat", "WRITE_BEATS": "write_beat"}
+    events = {"FETCHED": "fetched", "READ_BEATS": "read_beats", "WRITE_BEATS": "write_beats"}
     by_unit = {"COUNT": "done", "BUSY": "executing", "STARVED": "waiting", "ACTIVE": "active"}
 
     async def body(ctx, dut, host):
@@ -215,7 +224,7 @@ def test_counters():
             ctx.set(core.running, running)
             expected["CYCLES"] += running
             for name, member in events.items():
-                value = host.rng.randrange(2)
+                value = host.rng.randrange(1 << len(getattr(core, member)))
                 ctx.set(getattr(core, member), value)
                 expected[name] += running and value
             for name, member in by_unit.items():
