@@ -32,7 +32,7 @@ def modes(config):
         taps | image | plane)
     yield "dX", dict(first=1, a_pix=1, al_n=config.tn, al0=9, ag=144, at1=3, at0=1) | (
         taps | image | plane)
-    yield "dW", dict(first=1, dw=1, np=256, kc=0, sd1=1, sd0=1, ones=1) | taps | image
+    yield "dW", dict(first=1, dw=1, np=256, rskew=0, sd1=1, sd0=1, ones=1) | taps | image
 
 
 def measure(config, fields, seconds):

@@ -4,6 +4,7 @@ import ctypes
 from pathlib import Path
 
 import numpy as np
+from gradgate.boards import MemoryTiming
 from gradgate.device import UNITS, Counters, Device
 from gradgate.errors import BusError, DeviceTimeout, NumericError, ProgramError
 from gradgate.hw import isa
@@ -64,17 +65,22 @@ class ModelDevice(Device):
         was never written, when two units access a word (or region of accumulators) and no token
         puts them in order, and when a sweep visits an accumulator twice. The units run ahead of
         each other at random as far as the tokens allow. Slower.
+    timing : MemoryTiming or None
+        The memory that compilers plan for; results do not depend on it. None: MemoryTiming().
     """
 
     name = "model"
     _handle = None
 
-    def __init__(self, config, memory_size, *, check=False):
+    def __init__(self, config, memory_size, *, check=False, timing=None):
         if type(memory_size) is not int:
             raise TypeError(f"memory_size must be int, not {memory_size!r}")
         if not 0 < memory_size <= 1 << 32:
             raise ValueError(f"memory_size must be in 1..2^32, not {memory_size!r}")
+        if not isinstance(timing, MemoryTiming | None):
+            raise TypeError(f"timing must be a MemoryTiming, not {timing!r}")
         self.config = config
+        self.timing = timing or MemoryTiming()
         self.memory_size = memory_size
         self._library = model_library(config)
         self._memory = np.zeros(memory_size, np.uint8)

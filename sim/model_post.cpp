@@ -11,17 +11,18 @@ struct Runs {
   Memory &memory;
   const isa::Post &x;
   uint32_t base;
-  bool writes;
+  const char *what;
+  bool half = false;  // the length and the strides
   uint32_t i2 = 0, i1 = 0;
   uint64_t left = 0;
   uint8_t *next = nullptr;
 
-  uint8_t *take(uint32_t bytes) {
+  template <bool WRITES> uint8_t *take(uint32_t bytes) {
     if (left == 0) {
-      int64_t address = (int64_t)base + (int64_t)i2 * x.o_s2 + (int64_t)i1 * x.o_s1;
-      next = writes ? memory.write(address, x.o_len, "output")
-                    : memory.read(address, x.o_len, "operand read");
-      left = (uint64_t)x.o_len * memory.beat_bytes;
+      int64_t at = (int64_t)base + (int64_t)i2 * (x.o_s2 >> half) + (int64_t)i1 * (x.o_s1 >> half);
+      uint32_t length = x.o_len >> half;
+      next = WRITES ? memory.write(at, length, what) : memory.read(at, length, what);
+      left = (uint64_t)length * memory.beat_bytes;
       if (++i1 == x.o_n1) i1 = 0, i2++;
     }
     uint8_t *here = next;
@@ -31,20 +32,21 @@ struct Runs {
   }
 };
 
-// Where a vector's operands or results are in memory; for sgd w, and momentum in the next beat.
-template <class Byte> struct Place {
-  Byte *first, *second;
-};
-
 struct Vector {
   float value[MOST];
-  uint32_t tag[MOST];
+  uint32_t tag[MOST] = {};
+};
+
+// Where in memory a vector's operands come from and its results go; null when not asked for.
+struct Places {
+  const uint8_t *operand = nullptr, *old_momentum = nullptr;
+  uint8_t *output = nullptr, *momentum = nullptr, *tags = nullptr;
 };
 
 struct Drain {
   State &state;
   const isa::Post &x;
-  const uint32_t lanes;     // of the vector unit
+  const uint32_t lanes;  // of the vector unit
   float bias[TM] = {};
   const uint8_t *source = nullptr;  // when it is memory
   float imm0, imm1, imm2;
@@ -57,21 +59,20 @@ struct Drain {
   }
 
   uint32_t source_bytes() const { return lanes * (x.src_fp32 ? 4 : ELEM_BYTES); }
-  uint32_t operand_bytes() const { return lanes * (x.sgd ? 8 : x.opd_fp32 ? 4 : ELEM_BYTES); }
-  uint32_t output_bytes() const {
-    return lanes * (x.tag_out ? ELEM_BYTES : x.sgd ? 8 : x.out_fp32 ? 4 : ELEM_BYTES);
-  }
-  bool has_operand() const { return !x.tag_out && (x.opd_add || x.mask || x.sgd); }
+  uint32_t operand_size() const { return x.opd_fp32 || x.sgd ? 4 : ELEM_BYTES; }
+  uint32_t output_size() const { return x.out_fp32 || x.sgd ? 4 : ELEM_BYTES; }
+  bool has_operand() const { return x.opd_add || x.mask || x.sgd; }
+  bool half_tags() const { return output_size() != ELEM_BYTES; }
 
   void validate(uint64_t vectors) const {
     if (x.opd_add + x.mask + x.sgd > 1) fail(PROGRAM, "more than one of opd_add, mask, sgd");
     if (x.sgd && (x.scale || x.bias || x.relu)) fail(PROGRAM, "sgd with another step");
     if (x.bias && x.opd_add) fail(PROGRAM, "bias with opd_add");
-    if (x.bias && x.opd_add) fail(PROGRAM, "bias with opd_add");
-    if (x.tag_out && !x.pool) fail(PROGRAM, "tag_out without pool");
+    if (x.mom && !x.sgd) fail(PROGRAM, "mom without sgd");
+    if (x.tags && !x.pool) fail(PROGRAM, "tags without pool");
+    if (x.tags && x.mom) fail(PROGRAM, "tags with mom");
+    if (x.tags && half_tags() && x.o_len % 2) fail(PROGRAM, "tags of half a beat");
     if (x.pool && x.src_mem) fail(PROGRAM, "pool of a memory source");
-    if (x.src_odd && !(x.src_mem && source_bytes() == state.memory.beat_bytes))
-      fail(PROGRAM, "src_odd without an fp32 memory source");
     if (x.pool && (x.w1 == 0 || x.w0 == 0)) fail(PROGRAM, "empty pooling window");
     uint64_t beats = (uint64_t)x.o_len * x.o_n1 * x.o_n2;
     auto match = [&](const char *what, uint64_t bytes) {
@@ -79,19 +80,17 @@ struct Drain {
         fail(PROGRAM, "the runs have %llu beats, the %s takes %llu bytes",
              (unsigned long long)beats, what, (unsigned long long)bytes);
     };
-    match("output", vectors * output_bytes());
-    if (has_operand()) match("operand", vectors * operand_bytes());
+    match("output", vectors * lanes * output_size());
+    if (has_operand()) match("operand", vectors * lanes * operand_size());
   }
 
   void read_bias() {
-    uint32_t beat = state.memory.beat_bytes, groups = TM / lanes;
-    const uint8_t *from = state.memory.read(x.imm2, 2 * groups, "bias read");
-    for (uint32_t m = 0; m < TM; m++)
-      bias[m] = operand(from + m / lanes * 2 * beat + m % lanes * 4, true, state.flags);
+    const uint8_t *from = state.memory.read(x.imm2, TM / lanes, "bias read");
+    for (uint32_t m = 0; m < TM; m++) bias[m] = operand(from + 4 * m, true, state.flags);
   }
 
   void open_source(uint64_t vectors) {
-    uint64_t bytes = vectors * source_bytes() * (x.src_odd ? 2 : 1), beat = state.memory.beat_bytes;
+    uint64_t bytes = vectors * source_bytes(), beat = state.memory.beat_bytes;
     source = state.memory.read(x.src_base, (bytes + beat - 1) / beat, "source read");
   }
 
@@ -100,7 +99,7 @@ struct Drain {
     uint32_t size = x.src_fp32 ? 4 : ELEM_BYTES;
     for (uint32_t i = 0; i < lanes; i++)
       y.value[i] = operand(source + i * size, x.src_fp32, state.flags);
-    source += source_bytes() * (x.src_odd ? 2 : 1);
+    source += source_bytes();
     return y;
   }
 
@@ -122,48 +121,32 @@ struct Drain {
     return y;
   }
 
-  template <class Byte> Place<Byte> take(Runs &runs, uint32_t bytes) {
-    if (!x.sgd) return {runs.take(bytes), nullptr};
-    Byte *first = runs.take(bytes / 2);
-    return {first, runs.take(bytes / 2)};
-  }
-
-  // One element, of channel m, through the steps; `from_at` and `to_at` are bytes into the vector.
-  void element(float v, uint32_t m, Place<const uint8_t> from, uint32_t from_at, Place<uint8_t> to,
-               uint32_t to_at) {
+  // Lane i of a vector, channel m, through the steps.
+  void element(float v, uint32_t i, uint32_t m, const Places &at) {
     Flags &flags = state.flags;
     if (x.scale) v = fmul(v, imm0, flags);
     if (x.bias) v = fadd(v, bias[m], flags);
     float other = 0;
-    if (has_operand()) other = operand(from.first + from_at, x.opd_fp32 || x.sgd, flags);
+    if (at.operand) other = operand(at.operand + i * operand_size(), x.opd_fp32 || x.sgd, flags);
     if (x.opd_add) v = fadd(v, other, flags);
     if (x.relu) v = v > 0 ? v : 0.0f;
     if (x.mask) v = other > 0 ? v : 0.0f;
     if (x.sgd) {
-      float w = other, momentum = operand(from.second + from_at, true, flags);
-      float g = fadd(v, fmul(imm0, w, flags), flags);
-      momentum = fadd(fmul(imm1, momentum, flags), g, flags);
-      w = fadd(w, -fmul(imm2, momentum, flags), flags);
-      std::memcpy(to.first + to_at, &w, 4);
-      std::memcpy(to.second + to_at, &momentum, 4);
-    } else if (x.out_fp32) {
-      std::memcpy(to.first + to_at, &v, 4);
-    } else {
-      uint32_t word = to_operand(v, flags);
-      std::memcpy(to.first + to_at, &word, ELEM_BYTES);
+      float before = x.mom ? operand(at.old_momentum + i * 4, true, flags) : 0;
+      float momentum = fadd(v, fmul(imm0, other, flags), flags);
+      momentum = fadd(fmul(imm1, before, flags), momentum, flags);
+      if (x.mom) std::memcpy(at.momentum + i * 4, &momentum, 4);
+      v = fadd(other, -fmul(imm2, momentum, flags), flags);
     }
+    uint32_t word = x.out_fp32 || x.sgd ? bits<uint32_t>(v) : to_operand(v, flags);
+    std::memcpy(at.output + i * output_size(), &word, output_size());
   }
 
-  void vector(const Vector &y, uint32_t group, Place<const uint8_t> from, Place<uint8_t> to) {
-    uint32_t from_size = x.opd_fp32 || x.sgd ? 4 : ELEM_BYTES;
-    uint32_t to_size = !x.tag_out && (x.out_fp32 || x.sgd) ? 4 : ELEM_BYTES;
+  void vector(const Vector &y, uint32_t group, const Places &at) {
     for (uint32_t i = 0; i < lanes; i++) {
-      if (x.tag_out) {
-        uint32_t word = (0x4000 | (y.tag[i] & 127)) << (BF16 ? 0 : 16);
-        std::memcpy(to.first + i * ELEM_BYTES, &word, ELEM_BYTES);
-      } else {
-        element(y.value[i], group * lanes + i, from, i * from_size, to, i * to_size);
-      }
+      element(y.value[i], i, group * lanes + i, at);
+      uint32_t tag = (0x4000 | (y.tag[i] & 127)) << (BF16 ? 0 : 16);
+      if (x.tags) std::memcpy(at.tags + i * ELEM_BYTES, &tag, ELEM_BYTES);
     }
   }
 
@@ -171,9 +154,14 @@ struct Drain {
     const uint32_t groups = TM / lanes;
     const uint64_t vectors = (uint64_t)x.p2 * x.p1 * x.p0 * groups;
     validate(vectors);
-    if (x.bias && !x.tag_out) read_bias();
+    if (x.bias) read_bias();
     if (x.src_mem) open_source(vectors);
-    Runs operands{state.memory, x, x.opd_base, false}, output{state.memory, x, x.out_base, true};
+    Memory &memory = state.memory;
+    Runs operands{memory, x, x.opd_base, "operand read"};
+    Runs old_momentum{memory, x, x.aux_base, "momentum read"};
+    Runs output{memory, x, x.out_base, "output"};
+    Runs momentum{memory, x, x.aux_base, "momentum output"};
+    Runs tags{memory, x, x.aux_base, "output of tags", half_tags()};
     for (uint32_t i2 = 0; i2 < x.p2; i2++)
       for (uint32_t i1 = 0; i1 < x.p1; i1++)
         for (uint32_t i0 = 0; i0 < x.p0; i0++) {
@@ -181,12 +169,17 @@ struct Drain {
                       (int64_t)i0 * x.as0;
           for (uint32_t group = 0; group < groups; group++) {
             Vector y = x.src_mem ? from_memory() : from_accumulators(c, group);
-            Place<const uint8_t> from{};
-            if (has_operand()) from = take<const uint8_t>(operands, operand_bytes());
-            vector(y, group, from, take<uint8_t>(output, output_bytes()));
+            Places at;
+            if (has_operand()) at.operand = operands.take<false>(lanes * operand_size());
+            if (x.mom) at.old_momentum = old_momentum.take<false>(lanes * 4);
+            at.output = output.take<true>(lanes * output_size());
+            if (x.mom) at.momentum = momentum.take<true>(lanes * 4);
+            if (x.tags) at.tags = tags.take<true>(lanes * ELEM_BYTES);
+            vector(y, group, at);
           }
         }
-    state.active[isa::POST] += vectors * output_bytes() / state.memory.beat_bytes;
+    // beats of the first output
+    state.active[isa::POST] += vectors * lanes * output_size() / memory.beat_bytes;
   }
 };
 
