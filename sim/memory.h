@@ -1,235 +1,109 @@
-// Memory behind an AXI4 slave port: contents, timing, errors, and a check of the master's manners.
+// Memory behind AXI4 slave ports: contents, timing, errors, and a check of the masters' manners.
 //
-// Every cycle the owner calls drive() to learn the slave's outputs, settles the design, and calls
-// clock() with the master's outputs of the same cycle.
+// Every cycle the owner calls drive() to learn the slaves' outputs, settles the design, and calls
+// clock() of each port with the masters' outputs of the same cycle, then finish().
 //
-// Timing: the first beat of a read is offered `latency` cycles after its address was taken, the response of a
-// write `latency` cycles after its last beat. Beats pass at most every num/den cycles in each
-// direction (together when `shared`). Each channel stalls by itself with probability stall / 2^32 per cycle.
-// Several bursts may be outstanding; they are served in order. A write changes the memory when its
-// response is offered, the latest moment AXI allows; a read sees the memory at its address or at its data
-// beats, by a coin, so that a master that relies on either is found out.
+// Timing. A *channel* serves bursts one after the other. With `shared` there is one for all ports and
+// both directions; otherwise every port has one per direction, and none affects another. Say that a
+// transfer in cycle t is one whose valid and ready are both high at the clock edge that ends t.
+//
+// - A read becomes due `latency` cycles after its address was transferred. A write becomes due in the
+//   cycle after its last beat, or its address if that comes later, was transferred. The memory takes
+//   beats to be written at one per cycle as long as fewer than 512 of its port wait to be served.
+// - When a channel is free it begins to serve the oldest due burst of one port and direction. If bursts
+//   of several are due, they take turns in the order port 0 reads, port 0 writes, port 1 reads, ...,
+//   beginning after the one served last. A burst is served to its end before another begins.
+// - Serving takes row_cycles + beats * num / den cycles; row_cycles only if the burst is not in the row
+//   (address of its first byte / row_bytes) and direction of the burst that the channel has served
+//   before, or if none has been since the last refresh. With row_bytes = 0 it never does.
+//   It begins at once when the burst before ends, even within a cycle, or else when the
+//   burst becomes due: a channel with bursts due at all times does not lose a fraction of a cycle.
+// - Beat i of a read is offered in the cycle in which its share of serving ends: with nothing in the
+//   way, cycle t + latency + row_cycles + ceil((i + 1) * num / den) - 1 if the address was
+//   transferred in cycle t. If the master does not take it, later beats wait, but serving goes on.
+// - The response of a write is offered `latency` cycles after the one in which its serving ended.
+// - Refresh: in the cycles k * refresh_interval .. k * refresh_interval + refresh_cycles - 1, k >= 1,
+//   counted from the construction of the memory, no channel serves: none begins a burst, and what is
+//   left of one under way is put off. Latencies go on. refresh_interval = 0: never.
+// - `outstanding` bursts of each port and direction may be under way: a read from its address to the
+//   offer of its last beat, a write from its address to the offer of its response.
+// - Each of the five AXI channels of a port stalls by itself with probability stall / 2^32 per cycle.
+//
+// Bursts of a port and direction are served in order. A write changes the memory when its response is
+// offered, the latest moment AXI allows; a read sees the memory at its address or at its data beats, by a
+// coin, so that a master that relies on either is found out.
 #pragma once
+#include <sys/mman.h>
+
 #include <cstdint>
-#include <cstdio>
-#include <cstring>
 #include <deque>
+#include <new>
 #include <string>
 #include <vector>
 
-struct Timing {
-  uint32_t latency, num, den, stall, shared, outstanding;
-};
+#include "axi_port.h"
+#include "channel.h"
 
-class Random {  // xorshift64*
+// Zeros that take no memory until they are touched.
+class Contents {
  public:
-  explicit Random(uint64_t seed) : state(seed * 0x9e3779b97f4a7c15u | 1) {}
-  uint32_t next() {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (state * 0x2545f4914f6cdd1du) >> 32;
+  explicit Contents(uint64_t size) : size(size) {
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void *start = mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (start == MAP_FAILED) throw std::bad_alloc();
+    bytes = static_cast<uint8_t *>(start);
   }
+  Contents(const Contents &) = delete;
+  Contents &operator=(const Contents &) = delete;
+  ~Contents() { munmap(bytes, size); }
 
- private:
-  uint64_t state;
+  uint8_t *bytes;
+  const uint64_t size;
 };
-
-// Beats allowed by the bandwidth: one per num/den cycles, nothing saved up while idle.
-class Bandwidth {
- public:
-  void configure(const Timing &t) { num = t.num, den = t.den, credit = t.num; }
-  void tick() { credit = credit + den < num + den - 1 ? credit + den : num + den - 1; }
-  bool ready() const { return credit >= num; }
-  void take() { credit -= num; }
-
- private:
-  uint64_t num = 1, den = 1, credit = 1;
-};
-
-constexpr int OKAY = 0, SLVERR = 2, DECERR = 3;
 
 template <int BYTES>
 class Memory {
  public:
-  struct Address {  // AW or AR of the master
-    bool valid;
-    uint32_t addr, len, size, burst;
-    bool operator==(const Address &) const = default;
-  };
-  struct Data {  // W of the master
-    bool valid, last;
-    uint32_t strobe;
-    uint8_t bytes[BYTES];
-    bool operator==(const Data &) const = default;
-  };
+  std::deque<AxiPort<BYTES>> ports;  // not moved, as channels point into them
+  Store store;
 
-  // Outputs of the slave, valid after drive().
-  bool arready = false, awready = false, wready = false;
-  bool rvalid = false, rlast = false, bvalid = false;
-  int rresp = OKAY, bresp = OKAY;
-  uint8_t rdata[BYTES] = {};
-  std::string violation;  // the first breach of the protocol, or empty
-  std::string error;      // the first access answered with an error since it was cleared, or empty
-  uint64_t fail_low = 0, fail_high = 0;  // accesses that touch this range answer SLVERR
-
-  Memory(uint64_t size, const Timing &timing, uint64_t seed)
-      : contents(size), timing(timing), random(seed) {
-    read_rate.configure(timing);
-    write_rate.configure(timing);
+  // Throws bad_alloc when there is no address space for `size` bytes.
+  Memory(uint64_t size, int count, const Timing &timing, uint64_t seed)
+      : store{nullptr, size, Random(seed)}, contents(size), timing(timing), time(this->timing) {
+    store.bytes = contents.bytes;
+    channels.resize(timing.shared ? 1 : 2 * count);
+    for (int i = 0; i < count; i++) {
+      auto &port = ports.emplace_back("m_axi" + (i ? std::to_string(i) : ""), this->timing, store);
+      channels[timing.shared ? 0 : 2 * i].queues.push_back(&port.reads);
+      channels[timing.shared ? 0 : 2 * i + 1].queues.push_back(&port.writes);
+    }
   }
+  Memory(const Memory &) = delete;
+  Memory &operator=(const Memory &) = delete;
 
-  uint8_t *data() { return contents.data(); }
+  uint8_t *data() { return contents.bytes; }
 
-  // The interconnect was reset together with the master: forget everything under way.
+  // The interconnect was reset together with the masters: forget everything under way.
   void reset() {
-    reads.clear(), writes.clear(), answers.clear(), beats.clear();
-    rvalid = bvalid = false;
-    last_ar.valid = last_aw.valid = last_w.valid = false;
-    violation.clear();
+    for (auto &port : ports) port.reset();
+    for (auto &channel : channels) channel.reset();
+    store.violation.clear();
   }
 
   void drive() {
-    read_rate.tick();
-    write_rate.tick();
-    arready = reads.size() < timing.outstanding && !stalls();
-    awready = writes.size() < timing.outstanding && !stalls();
-    bool write_turn = timing.shared && last_w.valid && !wrote_last;
-    if (!rvalid && !reads.empty() && reads.front().due <= now && read_rate.ready() && !write_turn
-        && !stalls()) {
-      read_rate.take();
-      wrote_last = false;
-      offer_read();
-    }
-    wready = beats.size() < 256 && answers.size() < timing.outstanding && write_pace().ready()
-             && !stalls();
-    if (!bvalid && !answers.empty() && answers.front().due <= now && !stalls()) offer_answer();
+    if (time.tick(now))
+      for (auto &channel : channels) channel.close_row();
+    for (auto &channel : channels) channel.serve(now, time, timing);
+    for (auto &port : ports) port.drive(now, time);
   }
 
-  void clock(const Address &ar, const Address &aw, const Data &w, bool rready, bool bready) {
-    hold("AR", last_ar, ar);
-    hold("AW", last_aw, aw);
-    hold("W", last_w, w);
-    if (ar.valid && arready) accept_read(ar);
-    if (aw.valid && awready && check(aw, "AW")) writes.push_back({aw.addr, aw.len + 1, 0, OKAY, {}});
-    if (w.valid && wready) {
-      write_pace().take();
-      wrote_last = true;
-      beats.push_back(w);
-    }
-    gather();
-    last_ar = ar, last_aw = aw, last_w = w;
-    if (arready) last_ar.valid = false;
-    if (awready) last_aw.valid = false;
-    if (wready) last_w.valid = false;
-    if (rvalid && rready) rvalid = false;
-    if (bvalid && bready) bvalid = false;
-    now++;
-  }
+  void finish() { now++; }
+  uint64_t cycle() const { return now; }
 
  private:
-  struct Burst {
-    uint32_t addr, left;
-    uint64_t due;
-    int resp;
-    std::vector<uint8_t> early;  // the contents at address time; empty: read them with each beat
-  };
-
-  bool stalls() { return timing.stall && random.next() < timing.stall; }
-  Bandwidth &write_pace() { return timing.shared ? read_rate : write_rate; }
-
-  void breach(const char *channel, const char *what, uint32_t addr) {
-    if (!violation.empty()) return;
-    char text[160];
-    snprintf(text, sizeof text, "cycle %llu, %s: %s (address 0x%08x)", (unsigned long long)now,
-             channel, what, addr);
-    violation = text;
-  }
-
-  template <class T>
-  void hold(const char *channel, const T &before, const T &present) {
-    if (before.valid && !(before == present))
-      breach(channel, "valid or payload changed before ready", 0);
-  }
-
-  bool check(const Address &a, const char *channel) {
-    uint32_t bytes = (a.len + 1) * BYTES;
-    if (a.burst != 1) breach(channel, "burst type is not INCR", a.addr);
-    if (1u << a.size != BYTES) breach(channel, "beats narrower or wider than the bus", a.addr);
-    if (a.addr % BYTES) breach(channel, "address is not a multiple of the beat", a.addr);
-    if ((a.addr & 4095) + bytes > 4096) breach(channel, "burst crosses 4 KiB", a.addr);
-    return violation.empty();
-  }
-
-  int response(const char *what, uint64_t addr, uint64_t bytes) {
-    bool outside = addr + bytes > contents.size();
-    if (!outside && (addr >= fail_high || addr + bytes <= fail_low)) return OKAY;
-    if (error.empty()) {
-      char text[80];
-      snprintf(text, sizeof text, "%s of %u bytes at 0x%08x%s", what, unsigned(bytes), unsigned(addr),
-               outside ? ", outside of the memory" : "");
-      error = text;
-    }
-    return outside ? DECERR : SLVERR;
-  }
-
-  void accept_read(const Address &a) {
-    if (!check(a, "AR")) return;
-    uint32_t bytes = (a.len + 1) * BYTES;
-    Burst burst{a.addr, a.len + 1, now + timing.latency, response("read", a.addr, bytes), {}};
-    if (burst.resp == OKAY && random.next() & 1)
-      burst.early.assign(&contents[a.addr], &contents[a.addr] + bytes);
-    reads.push_back(std::move(burst));
-  }
-
-  void offer_read() {
-    Burst &burst = reads.front();
-    if (burst.resp != OKAY)
-      memset(rdata, 0xee, BYTES);
-    else if (!burst.early.empty())
-      memcpy(rdata, burst.early.data() + burst.early.size() - burst.left * BYTES, BYTES);
-    else
-      memcpy(rdata, &contents[burst.addr], BYTES);
-    rvalid = true;
-    rresp = burst.resp;
-    rlast = burst.left == 1;
-    burst.addr += BYTES;
-    if (--burst.left == 0) reads.pop_front();
-  }
-
-  // Moves a write burst whose beats are all here to the answers.
-  void gather() {
-    if (writes.empty() || beats.size() < writes.front().left) return;
-    Burst burst = std::move(writes.front());
-    writes.pop_front();
-    for (uint32_t i = 0; i < burst.left; i++) {
-      const Data &beat = beats.front();
-      if (beat.last != (i == burst.left - 1)) breach("W", "last is not on the last beat", burst.addr);
-      if (beat.strobe != (1u << BYTES) - 1) breach("W", "not all bytes enabled", burst.addr);
-      burst.early.insert(burst.early.end(), beat.bytes, beat.bytes + BYTES);
-      beats.pop_front();
-    }
-    burst.resp = response("write", burst.addr, burst.early.size());
-    burst.due = now + timing.latency;
-    answers.push_back(std::move(burst));
-  }
-
-  void offer_answer() {
-    Burst &burst = answers.front();
-    if (burst.resp == OKAY) memcpy(&contents[burst.addr], burst.early.data(), burst.early.size());
-    bvalid = true;
-    bresp = burst.resp;
-    answers.pop_front();
-  }
-
-  std::vector<uint8_t> contents;
-  Timing timing;
-  Random random;
-  Bandwidth read_rate, write_rate;
+  Contents contents;
+  const Timing timing;
+  Clock time;
+  std::vector<Channel> channels;
   uint64_t now = 0;
-  bool wrote_last = false;  // of the beats that share the bandwidth
-  std::deque<Burst> reads, writes, answers;
-  std::deque<Data> beats;
-  Address last_ar{}, last_aw{};
-  Data last_w{};
 };

@@ -1,60 +1,35 @@
 """Device on the simulated gateware: the Verilated top level with clock, bus and memory in C++."""
 
 import ctypes
-from dataclasses import dataclass
 from fractions import Fraction
 
-from gradgate.device import UNITS, Counters, Device
+import numpy as np
+from gradgate.boards import MemoryTiming
+from gradgate.device import RECORD, UNITS, Counters, Device
 from gradgate.errors import BusError, DeviceError, DeviceTimeout, NumericError, ProgramError
 from gradgate.hw import isa
 from gradgate.hw.control import ID, REGISTERS, VERSION
 from gradgate.sim import verilate
 
-__all__ = ["MemoryTiming", "Harness", "RTLDevice"]
+__all__ = ["MemoryTiming", "Timing", "Harness", "RTLDevice"]
 
 CHUNK = 200_000  # cycles between two looks at Ctrl-C
 
 
-@dataclass(frozen=True, kw_only=True)
-class MemoryTiming:
-    """Timing of the memory behind the AXI4 port.
+class Timing(ctypes.Structure):
+    """struct Timing of sim/channel.h."""
 
-    Parameters
-    ----------
-    latency : int
-        Cycles from the address of a read to its first beat, and from the last beat of a write to
-        its response; at least 1.
-    beat_cycles : int, float or Fraction
-        Cycles per beat, at least 1: the bandwidth.
-    shared : bool
-        Reads and writes share the bandwidth, as on a DRAM; otherwise each direction has it.
-    stall : float
-        Probability 0..1 (exclusive) that a channel (AR, R, AW, W, B, each by itself) stalls in a
-        cycle.
-    outstanding : int
-        Bursts of each direction that may be under way.
-    """
+    _fields_ = [(name, ctypes.c_uint32) for name in (
+        "latency", "num", "den", "stall", "shared", "outstanding", "row_bytes", "row_cycles",
+        "refresh_interval", "refresh_cycles")]
 
-    latency: int = 10
-    beat_cycles: float | Fraction = 1
-    shared: bool = False
-    stall: float = 0.0
-    outstanding: int = 8
-
-    def __post_init__(self):
-        if self.latency < 1:
-            raise ValueError(f"latency must be at least 1, not {self.latency!r}")
-        if not 1 <= self.beat_cycles <= 1000:
-            raise ValueError(f"beat_cycles must be in 1..1000, not {self.beat_cycles!r}")
-        if not 0 <= self.stall < 1:
-            raise ValueError(f"stall must be at least 0 and less than 1, not {self.stall!r}")
-        if self.outstanding < 1:
-            raise ValueError(f"outstanding must be at least 1, not {self.outstanding!r}")
-
-
-class _Timing(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint32)
-                for name in ("latency", "num", "den", "stall", "shared", "outstanding")]
+    @classmethod
+    def of(cls, timing):
+        """The same as a MemoryTiming."""
+        pace = Fraction(timing.beat_cycles).limit_denominator(1000)
+        return cls(timing.latency, pace.numerator, pace.denominator, int(timing.stall * 2**32),
+                   timing.shared, timing.outstanding, timing.row_bytes, timing.row_cycles,
+                   timing.refresh_interval, timing.refresh_cycles)
 
 
 class Harness:
@@ -76,6 +51,8 @@ class Harness:
     ------
     OSError
         `trace` cannot be written.
+    MemoryError
+        There is no room for `memory_size` bytes.
     """
 
     def __init__(self, library, memory_size, *, timing, seed=0, trace=None):
@@ -92,15 +69,17 @@ class Harness:
                 ("fail", None, ctypes.c_uint64, ctypes.c_uint64),
                 ("write_register", ctypes.c_int, ctypes.c_uint32, ctypes.c_uint32),
                 ("read_register", ctypes.c_int, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32)),
-                ("run", ctypes.c_int, ctypes.c_uint64)):
+                ("run", ctypes.c_int, ctypes.c_uint64),
+                ("ended", ctypes.c_uint64), ("clear_records", None),
+                ("records", ctypes.c_void_p, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint64))):
             function = getattr(self._lib, f"gradgate_{name}")
             function.restype = result
             function.argtypes = arguments if name == "open" else [ctypes.c_void_p, *arguments]
-        pace = Fraction(timing.beat_cycles).limit_denominator(1000)
-        numbers = _Timing(timing.latency, pace.numerator, pace.denominator,
-                          int(timing.stall * 2**32), timing.shared, timing.outstanding)
         self._handle = self._lib.gradgate_open(
-            memory_size, ctypes.byref(numbers), seed, str(trace).encode() if trace else None)
+            memory_size, ctypes.byref(Timing.of(timing)), seed,
+            str(trace).encode() if trace else None)
+        if not self._handle:
+            raise MemoryError(f"no room for {memory_size} bytes of device memory")
         address = self._lib.gradgate_memory(self._handle)
         self._memory = memoryview((ctypes.c_uint8 * memory_size).from_address(address)).cast("B")
 
@@ -150,6 +129,25 @@ class Harness:
 
     def clear_error(self):
         self._call("clear_error")
+
+    @property
+    def ended(self):
+        """The value of `cycles` in the cycle in which the interrupt rose last."""
+        return self._call("ended")
+
+    def clear_records(self):
+        self._call("clear_records")
+
+    def records(self, unit):
+        """What `unit`, by number, has executed since they were cleared: an array of RECORD.
+
+        `start` and `done` are values of `cycles`. An instruction that has not completed has 0 in
+        `done` and `active`.
+        """
+        count = ctypes.c_uint64()
+        address = self._call("records", unit, ctypes.byref(count))
+        return np.frombuffer(ctypes.string_at(address, count.value * RECORD.itemsize),
+                             RECORD).copy()
 
     def fail(self, address, size):
         """Answer every access to `size` bytes at `address` with a bus error; size 0: none."""
@@ -210,6 +208,8 @@ class RTLDevice(Device):
         `memory_size` is not an int in range.
     DeviceError
         The simulated device does not answer as `config` says.
+    MemoryError
+        There is no room for the memory.
     """
 
     name = "rtl"
@@ -224,9 +224,9 @@ class RTLDevice(Device):
         self.memory_size = memory_size
         self.max_cycles = max_cycles
         self.progress = progress
+        self.timing = timing or MemoryTiming()
         library = verilate.library(config, trace=bool(trace), asserts=asserts)
-        self.harness = Harness(library, memory_size, timing=timing or MemoryTiming(), seed=seed,
-                               trace=trace)
+        self.harness = Harness(library, memory_size, timing=self.timing, seed=seed, trace=trace)
         self._check_identity()
 
     def write(self, address, data):
@@ -242,6 +242,7 @@ class RTLDevice(Device):
         self._check_range(address, isa.BYTES)
         try:
             self.harness.clear_error()
+            self.harness.clear_records()
             self._set("PROG_ADDR", address)
             self._set("TIMEOUT", timeout)
             self._set("CTRL", START)
@@ -292,7 +293,8 @@ class RTLDevice(Device):
             "ID": ID,
             "VERSION": VERSION,
             "CONFIG0": (config.tm | config.tn << 8 | (config.fmt == "fp32") << 16
-                        | _log2(config.beat_bytes) << 20 | _log2(config.max_burst) << 24),
+                        | _log2(config.beat_bytes) << 20 | _log2(config.max_burst) << 24
+                        | (config.read_ports == 3) << 28 | (config.write_ports == 2) << 29),
             "CONFIG1": (_log2(config.a_depth) | _log2(config.b_depth) << 8
                         | _log2(config.acc_depth) << 16)}
         for name, value in expected.items():
@@ -313,14 +315,26 @@ class RTLDevice(Device):
     def _counters(self):
         def units(read, prefix):
             return {unit: read(f"{prefix}_{unit}") for unit in UNITS}
+        cycles = self._wide("CYCLES")
         return Counters(
-            cycles=self._wide("CYCLES"),
+            cycles=cycles,
             busy=units(self._wide, "BUSY"),
             starved=units(self._wide, "STARVED"),
             active=units(self._wide, "ACTIVE"),
             instructions=units(self._get, "COUNT"),
             read_bytes=self._wide("READ_BEATS") * self.config.beat_bytes,
-            write_bytes=self._wide("WRITE_BEATS") * self.config.beat_bytes)
+            write_bytes=self._wide("WRITE_BEATS") * self.config.beat_bytes,
+            records=self._records(cycles))
+
+    def _records(self, cycles):
+        """Counters.records of a program that has just ended after `cycles` cycles."""
+        begin = self.harness.ended - cycles  # the interrupt rises in the first cycle after
+        records = {}
+        for u, unit in enumerate(UNITS):
+            records[unit] = own = self.harness.records(u)
+            own["start"] -= np.uint64(begin)
+            own["done"] -= np.uint64(begin)
+        return records
 
     def _situation(self, address):
         """Where every unit is: state, instruction at hand, tokens; for error messages."""
