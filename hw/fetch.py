@@ -1,6 +1,6 @@
 """Program fetch: reads instructions in bursts until END."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -14,9 +14,14 @@ __all__ = ["Fetch"]
 class Fetch(wiring.Component):
     """Turns the program in memory into a stream of beats, `BYTES * 8 / beat_bits` an instruction.
 
-    A burst ends at a multiple of its longest length, and the next is asked for only when the last
-    has arrived without an END in it, so nothing beyond the END's own block of at most four
-    instructions is ever read. One beat per cycle within a burst.
+    Bursts end at multiples of `BURST` beats, or of the longest burst if that is shorter, and are
+    asked for as long as there is room for `AHEAD` beats: so at most `AHEAD` beats are read from the
+    first of END on.
+
+    Let l be the latency of memory, from command to first beat. The first command is on `port` 2
+    cycles after `start`; a beat from `port` is on `o` 2 cycles later; the command for the room that
+    a beat leaves is on `port` 2 cycles after the beat is taken. So of beats taken at once, b a
+    burst, `AHEAD` pass in `max(AHEAD, l + b + 3)` cycles. A RAM of `AHEAD` beats.
 
     Parameters
     ----------
@@ -42,10 +47,13 @@ class Fetch(wiring.Component):
         `config` is not a Config.
     """
 
+    AHEAD = 64
+    BURST = 32
+
     def __init__(self, config):
         check_config(config)
         self._beats = BYTES // config.beat_bytes
-        self._chunk = min(config.max_burst, 4 * self._beats)
+        self._chunk = min(config.max_burst, self.BURST)
         self._config = config
         super().__init__({
             "start": In(1),
@@ -59,41 +67,46 @@ class Fetch(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         chunk = self._chunk
-        depth = max(4, 2 * chunk)
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=self._config.beat_bits, depth=depth)
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=self._config.beat_bits, depth=self.AHEAD)
         shift = self._config.beat_bytes.bit_length() - 1
 
         beat = Signal(32 - shift)  # address of the next burst, in beats
-        left = Signal(range(chunk + 1))  # beats of this burst still to come
+        left = Signal(range(self.AHEAD + 1))  # beats asked for still to come
+        free = Signal(range(self.AHEAD + 1), init=self.AHEAD)  # room for beats not asked for
         position = Signal(range(self._beats))  # of the next beat in its instruction
         fetching = Signal()
         cmd, data = self.port.cmd, self.port.data
 
         # a beat enters the buffer and is looked at
+        arrives, leaves = data.valid & data.ready, self.o.valid & self.o.ready
         m.d.comb += [
             data.ready.eq(fifo.w_rdy),
             fifo.w_en.eq(data.valid),
             fifo.w_data.eq(data.payload),
         ]
-        with m.If(data.valid & data.ready):
-            m.d.sync += [left.eq(left - 1), position.eq(position + 1)]
+        with m.If(arrives):
+            m.d.sync += position.eq(position + 1)
             with m.If((position == 0) & (data.payload[:4] == Unit.END)):
                 m.d.sync += fetching.eq(0)
 
         # the next burst, up to the next multiple of `chunk` beats
         length = Signal(range(chunk + 1))
-        m.d.comb += length.eq(chunk - (beat & (chunk - 1)))
-        with m.If(cmd.valid):
-            with m.If(cmd.ready):
-                m.d.sync += cmd.valid.eq(0)
-        with m.Elif(fetching & ~self.halt & (left == 0) & (fifo.level <= depth - chunk)):
+        ask = Signal()
+        m.d.comb += [
+            length.eq(chunk - (beat & (chunk - 1))),
+            ask.eq(fetching & ~self.halt & (free >= chunk) & (~cmd.valid | cmd.ready)),
+        ]
+        with m.If(cmd.ready):
+            m.d.sync += cmd.valid.eq(0)
+        with m.If(ask):
             m.d.sync += [
                 cmd.valid.eq(1),
                 cmd.payload.addr.eq(beat << shift),
                 cmd.payload.len.eq(length),
-                left.eq(length),
                 beat.eq(beat + length),
             ]
+        asked = Mux(ask, length, 0)
+        m.d.sync += [left.eq(left + asked - arrives), free.eq(free - asked + leaves)]
         with m.If(self.start):
             m.d.sync += [fetching.eq(1), beat.eq(self.address[shift:])]
 

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Program fetch: all beats up to END, bursts within bounds, room for all that is asked for."""
+"""Program fetch: all beats up to END, bursts within bounds, their cycles."""
 
 import random
 
@@ -66,40 +66,59 @@ def fetch(config, count, address, *, seed=0, stall=0.0, latency=1, halt_at=None,
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", CONFIGS)
 def test_program(name, seed):
-    """The beats in order; nothing is read before the program or beyond the block of END."""
+    """The beats in order; nothing is read before the program or far beyond END."""
     config, rng = CONFIGS[name], random.Random(seed)
     count = rng.randrange(12)
     address = 0x2000 - config.beat_bytes * rng.randrange(200)
     beats, _, memory = fetch(config, count, address, seed=seed, stall=0.3,
                              latency=rng.choice([1, 30]))
     assert beats == [memory.beat(address + k * config.beat_bytes) for k in range(len(beats))]
-    chunk = min(config.max_burst, 4 * BYTES // config.beat_bytes) * config.beat_bytes
+    size = config.beat_bytes
+    burst = min(config.max_burst, Fetch.BURST) * size
     end = address + BYTES * count
-    stop = address + len(beats) * config.beat_bytes
-    assert end < stop <= end // chunk * chunk + chunk
+    stop = address + len(beats) * size
+    assert end < stop <= end + Fetch.AHEAD * size
     at = address
-    for burst, length in memory.reads:
-        assert burst == at
-        at += length * config.beat_bytes
+    for start, length in memory.reads:
+        assert start == at
+        at += length * size
+        assert at % burst == 0 and length * size <= burst
     assert at == stop
 
 
-def test_cycles():
-    """One beat per cycle within a burst; the next burst is asked for at the end of the last."""
-    config = CONFIGS["w128_long"]
-    _, stamps, memory = fetch(config, 11, 0x1000, latency=10)
-    assert [length for _, length in memory.reads] == [16] * 3
-    gaps = [b - a for a, b in zip(stamps, stamps[1:], strict=False)]
-    assert gaps == ([1] * 15 + [12]) * 2 + [1] * 15  # command 1, latency 10, beat 1
+@pytest.mark.parametrize("latency", [1, 10, 40])
+@pytest.mark.parametrize("name", ["w64_short", "w128_long"])
+def test_cycles(name, latency):
+    """A burst is asked for as soon as there is room, while others are on their way."""
+    config = CONFIGS[name]
+    _, stamps, memory = fetch(config, 41, 0x1000, latency=latency)
+    burst = min(config.max_burst, Fetch.BURST)
+    ahead = Fetch.AHEAD // burst
+    assert [length for _, length in memory.reads] == [burst] * len(memory.reads)
+    commands, taken = [], []
+    for n in range(len(memory.reads)):
+        commands.append(commands[-1] + 1 if n else 2)
+        if n >= ahead:
+            commands[n] = max(commands[n], taken[(n - ahead + 1) * burst - 1] + 2)
+        for k in range(burst):
+            taken.append(max(commands[n] + latency + 2 + k, *(t + 1 for t in taken[-1:]), 0))
+    assert stamps == taken
+    assert stamps[128] - stamps[64] == max(64, latency + burst + 3)
 
 
-@pytest.mark.parametrize("cycle", range(0, 60, 7))
+def test_instructions_follow_closely_behind_memory():
+    """With 40 cycles of latency, about five cycles an instruction of four beats."""
+    _, stamps, _ = fetch(CONFIGS["w128_long"], 63, 0x1000, latency=40, stall=0.0)
+    assert stamps[63 * 4] - stamps[0] < 5 * 63
+
+
+@pytest.mark.parametrize("cycle", [*range(0, 120, 9), 40, 41])
 def test_halt(cycle):
     """After `halt` no burst begins, and what was asked for arrives."""
     config = CONFIGS["w128_long"]
-    beats, _, memory = fetch(config, 40, 0x1000, latency=5, halt_at=cycle)
+    beats, _, memory = fetch(config, 60, 0x1000, latency=5, halt_at=cycle)
     assert len(beats) == sum(length for _, length in memory.reads)
-    assert len(memory.reads) <= cycle // 16 + 1
+    assert len(memory.reads) == sum(asked <= cycle for asked in (1, 2, 41, 73, 105))
 
 
 def test_type_of_config():
