@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from .boards import BOARDS
-from .commands import plan, selftest, train
+from .commands import bench, plan, report, selftest, train
 from .errors import GradgateError
 
 __all__ = ["main"]
@@ -20,22 +20,55 @@ Backends (--device): `model` executes the device's program bit for bit without a
 simulates the gateware cycle by cycle. Both give the same weights to the last bit."""
 
 
-def _common(parser, command):
+def _device(parser, command):
     parser.add_argument(
         "--device",
         default=command.DEVICE,
         metavar="NAME",
         help="backend: model or rtl (default: %(default)s)",
     )
+
+
+def _board(parser, command):
     parser.add_argument(
         "--board",
         default="ulx3s-85f",
-        choices=sorted(BOARDS),
-        help="board profile: array size, format, memory (default: %(default)s)",
+        metavar="NAME",
+        help=f"board profile (array size, format, memory): {', '.join(BOARDS)}, or a board file "
+        "NAME.toml (default: %(default)s)",
     )
+
+
+def _json(parser, command):
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write the result as one JSON object to FILE"
     )
+
+
+ALL = (_device, _board, _json)
+COMMANDS = (  # name, module, options shared with other commands
+    ("train", train, ALL),
+    ("plan", plan, ALL),
+    ("selftest", selftest, ALL),
+    ("bench", bench, (_board, _json)),
+    ("report", report, ()),
+)
+
+
+def _dumps(value):
+    """JSON with one line for each element of what is at the top: readable, and good to compare."""
+    lines = []
+    for name, item in value.items():
+        head = f"  {json.dumps(name)}: "
+        if isinstance(item, dict) and item:
+            inner = [f"    {json.dumps(key)}: {json.dumps(part)}" for key, part in item.items()]
+            lines.append(head + "{\n" + ",\n".join(inner) + "\n  }")
+        elif isinstance(item, list) and item:
+            inner = [f"    {json.dumps(part)}" for part in item]
+            lines.append(head + "[\n" + ",\n".join(inner) + "\n  ]")
+        else:
+            lines.append(head + json.dumps(item))
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def build_parser():
@@ -46,14 +79,15 @@ def build_parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in (("train", train), ("plan", plan), ("selftest", selftest)):
+    for name, command, shared in COMMANDS:
         sub = commands.add_parser(
             name,
             help=command.HELP,
             description=command.DESCRIPTION,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        _common(sub, command)
+        for add in shared:
+            add(sub, command)
         command.arguments(sub)
         sub.set_defaults(run=command.run)
     return parser
@@ -64,11 +98,12 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     console = Console(quiet=getattr(args, "quiet", False))
     try:
-        if args.json:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
+        path = getattr(args, "json", None)
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
         result, status = args.run(args, console)
-        if args.json:
-            args.json.write_text(json.dumps(result, indent=2) + "\n")
+        if path:
+            path.write_text(_dumps(result))
     except (GradgateError, OSError) as error:
         print(f"gradgate {args.command}: {error}", file=sys.stderr)
         return 1

@@ -38,6 +38,7 @@ __all__ = [
     "numbers_of_passes",
     "pass_macs",
     "pass_times",
+    "predicted",
 ]
 
 
@@ -166,3 +167,12 @@ def numbers_of_passes(program):
     for (unit, _), label in zip(program.instructions, program.labels, strict=True):
         found[unit.name].append(order.setdefault(label, len(order)))
     return {name: np.array(numbers, np.intp) for name, numbers in found.items()}
+
+
+def predicted(program, config, timing):
+    """The Prediction of gradgate.timeline for a Program, or None if there is no such module."""
+    try:
+        from .timeline import predict
+    except ImportError:
+        return None
+    return predict(program, config, timing)

@@ -1,13 +1,12 @@
 """Programs and records made up, for tests of what only counts and draws."""
 
 import numpy as np
-from gradgate.device import UNITS
+from gradgate.device import RECORD, UNITS
 from gradgate.hw.isa import Unit
 from gradgate.program import Program
 
 __all__ = ["program_of", "records_of", "random_program", "random_records"]
 
-RECORD = np.dtype([(name, np.uint64) for name in ("start", "done", "active", "starved")])
 FIELDS = {
     Unit.LOAD_A: {"d_len": 3, "d_n1": 2, "d_n2": 1, "d_n3": 5},
     Unit.LOAD_B: {"d_len": 7, "d_n1": 1, "d_n2": 2, "d_n3": 1},
