@@ -3,14 +3,15 @@
 from gradgate.hw.isa import Unit
 
 from .forward import pixel_tiles
-from .loads import load_groups, load_map, load_weights
+from .loads import load_gradient, load_groups, load_map, load_weights
 from .tiling import backward_tiling
 
 __all__ = ["backward"]
 
 
 def backward(lw, w, dy, dx, *, weights=None, scale=None, tags=None, mask=None):
-    """Emit the pass from the gradient `dy` of the output of Window `w` to that of its input, `dx`.
+    """Emit the pass from the gradient `dy` of the output of Window `w`, or of the pooling that
+    follows it, to that of its input, `dx`.
 
     Parameters
     ----------
@@ -19,12 +20,12 @@ def backward(lw, w, dy, dx, *, weights=None, scale=None, tags=None, mask=None):
     scale : int or None
         fp32 bits of the factor on the results (average pooling).
     tags : FeatureMap or None
-        Winners of the windows (maximum pooling).
+        Winners of the windows where `w` is a maximum pooling, or of the pooling that follows it.
     mask : FeatureMap or None
         The gradient is kept where this one is positive: the output of a ReLU before the layer.
     """
     config = lw.config
-    tile = backward_tiling(w, config, tags is not None)
+    tile = backward_tiling(w, config, w.ident and tags is not None)
     if tile.a_words:
         lw.a.partition(tile.a_words)
     lw.b.partition(tile.b_words)
@@ -77,6 +78,7 @@ def _multiply(lw, w, tile, dy, weights, tags, place, blocks, block, base, acc):
     tm, tn = config.tm, config.tn
     images, (r0, nr), (c0, nc) = place
     k0, (s1, s0) = w.kernel[1], w.stride
+    select = w.ident and tags is not None
     begun = set()
     phases = [(p, q) for p in _phases(w, 0, r0, nr) for q in _phases(w, 1, c0, nc)]
     for index, chunk in enumerate(tile.chunks):
@@ -87,15 +89,25 @@ def _multiply(lw, w, tile, dy, weights, tags, place, blocks, block, base, acc):
         span_c = cols_y[1]
         image = rows_y[1] * span_c
 
-        def load(unit, x, channels=channels, rows_y=rows_y, cols_y=cols_y):
-            return lambda slot: load_map(lw, unit, slot, x, images, channels, rows_y, cols_y)
-
+        window = images, channels, rows_y, cols_y
         key = (place, channels, rows_y, cols_y)
-        slots = [lw.b.tile(key, load(Unit.LOAD_B, dy))]
+        slots = [
+            lw.b.tile(
+                key,
+                lambda slot, window=window: load_gradient(
+                    lw, Unit.LOAD_B, slot, w, dy, tags, *window
+                ),
+            )
+        ]
         fields = {"bbase": slots[0].base, "rows": min(tm, w.n - block * tm)}
         pixels = chunk.rows * chunk.cols
-        if tags is not None:
-            slots.append(lw.a.tile(key, load(Unit.LOAD_A, tags)))
+        if select:
+            slots.append(
+                lw.a.tile(
+                    key,
+                    lambda slot, window=window: load_map(lw, Unit.LOAD_A, slot, tags, *window),
+                )
+            )
         elif not w.ident:
             entries = min(len(blocks) * tm, w.n - blocks[0] * tm)
             slots.append(
@@ -134,7 +146,7 @@ def _multiply(lw, w, tile, dy, weights, tags, place, blocks, block, base, acc):
                 "al_n": 1,
             }
             begun.add((fr, fc))
-            if tags is not None:
+            if select:
                 sweep |= {
                     "sel": 1,
                     "abase": slots[1].base + start,

@@ -99,6 +99,7 @@ class CompiledModel(nn.Module):
         self.runtime.leave = self.fetch
         for slot in self._slots:
             self._upload(slot)
+        self.load_momenta({})
 
     def __deepcopy__(self, memo):
         raise TypeError(
@@ -128,13 +129,9 @@ class CompiledModel(nn.Module):
 
     # ---- values of parameters
 
-    def _upload(self, slot, momenta=None):
+    def _upload(self, slot):
         step, weight, bias = slot
-        if momenta is None:
-            momenta = None, None
-        self.runtime.write_weights(
-            step, array_of(weight), None if bias is None else array_of(bias), *momenta
-        )
+        self.runtime.write_weights(step, array_of(weight), None if bias is None else array_of(bias))
         for p in (weight, bias):
             if p is not None:
                 p.shadow = array_of(p).copy()
@@ -147,7 +144,7 @@ class CompiledModel(nn.Module):
         with plain(), torch.no_grad():
             for step, weight, bias in self._slots:
                 values = self.runtime.read_weights(step, tuple(weight.shape))
-                for p, value in ((weight, values[0]), (bias, values[1])):
+                for p, value in zip((weight, bias), values, strict=True):
                     if p is not None:
                         p.copy_(torch.from_numpy(value))
                         p.shadow = value
@@ -160,16 +157,14 @@ class CompiledModel(nn.Module):
         `load_state_dict`.
         """
         for slot in self._slots:
-            step, weight, bias = slot
-            touched = [p for p in (weight, bias) if p is not None and p.touched]
+            touched = [p for p in slot[1:] if p is not None and p.touched]
             changed = [
                 p
                 for p in touched
                 if not np.array_equal(array_of(p).view(np.uint32), p.shadow.view(np.uint32))
             ]
             if changed:
-                _, _, *momenta = self.runtime.read_weights(step, tuple(weight.shape))
-                self._upload(slot, momenta)
+                self._upload(slot)
                 self.version += 1
             for p in touched:
                 p.touched = False
@@ -184,7 +179,7 @@ class CompiledModel(nn.Module):
         found = {}
         for step, weight, bias in self._slots:
             with plain():
-                values = self.runtime.read_weights(step, tuple(weight.shape))[2:]
+                values = self.runtime.read_momentum(step, tuple(weight.shape))
             for p, value in zip((weight, bias), values, strict=True):
                 if p is not None:
                     found[p] = torch.from_numpy(value)
@@ -192,19 +187,17 @@ class CompiledModel(nn.Module):
 
     def load_momenta(self, momenta):
         """Set the momentum of parameters; those not in the dict `momenta` get zero."""
-        self.fetch()
-        self.push()
-        for slot in self._slots:
+        for step, *parameters in self._slots:
             arrays = [
                 None
                 if p is None or momenta.get(p) is None
                 else np.ascontiguousarray(momenta[p].detach().numpy(), np.float32)
-                for p in slot[1:]
+                for p in parameters
             ]
             if arrays[0] is None:
                 with plain():
-                    arrays[0] = np.zeros(tuple(slot[1].shape), np.float32)
-            self._upload(slot, arrays)
+                    arrays[0] = np.zeros(tuple(parameters[0].shape), np.float32)
+            self.runtime.write_momentum(step, *arrays)
 
     def state_dict(self, *args, **kwargs):
         """As of any module; tensors are copies and do not change when training goes on."""

@@ -172,30 +172,35 @@ def _drain(lw, w, out, place, block, base, acc, weights, relu, scale, tags):
         "pool": int(w.pool is not None),
     }
 
-    def emit(target, reads, **more):
-        lw.post(
-            [acc, *reads],
-            lw.memory(target, range(i0, i0 + ni)),
-            [(ni, target.image_bytes), (nr, target.row_bytes)],
-            nc * target.pixel_bytes,
-            target.address
-            + i0 * target.image_bytes
-            + block * target.block_bytes
-            + r0 * target.row_bytes
-            + c0 * target.pixel_bytes,
-            **fields,
-            **more,
-        )
-
-    more = {"relu": int(relu), "out_fp32": int(out.fmt == "fp32")}
-    reads = []
+    images = range(i0, i0 + ni)
+    reads, writes = [acc], lw.memory(out, images)
     if scale is not None:
-        more |= {"scale": 1, "imm0": scale}
+        fields |= {"scale": 1, "imm0": scale}
     if weights is not None:
-        size = weights.entry_bytes // lw.config.elem_bytes * 8
-        last = weights.master + ((block + 1) * weights.entries - 1) * size
-        more |= {"bias": 1, "imm2": last}
-        reads = lw.memory(weights, ("master",))
-    emit(out, reads, **more)
+        last = weights.master + ((block + 1) * weights.entries - 1) * weights.entry_bytes
+        fields |= {"bias": 1, "imm2": last}
+        reads += lw.memory(weights, ("master",))
     if tags is not None:
-        emit(tags, [], tag_out=1)
+        fields |= {"tags": 1, "aux_base": _place(tags, i0, block, r0, c0)}
+        writes += lw.memory(tags, images)
+    lw.post(
+        reads,
+        writes,
+        [(ni, out.image_bytes), (nr, out.row_bytes)],
+        nc * out.pixel_bytes,
+        _place(out, i0, block, r0, c0),
+        relu=int(relu),
+        out_fp32=int(out.fmt == "fp32"),
+        **fields,
+    )
+
+
+def _place(x, image, block, row, col):
+    """Byte address of a pixel of feature map `x`."""
+    return (
+        x.address
+        + image * x.image_bytes
+        + block * x.block_bytes
+        + row * x.row_bytes
+        + col * x.pixel_bytes
+    )

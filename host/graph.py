@@ -192,9 +192,10 @@ def _guess(builder, module):
 
 
 def _tidy(layers):
-    """Layers that see a 1x1 map through a 1x1 kernel become linear: their pixels are the images."""
+    """Layers that see a 1x1 map through a 1x1 kernel become linear: their pixels are the images,
+    and a pooling that follows does nothing."""
     return [
-        replace(layer, linear=True)
+        replace(layer, linear=True, pool=None)
         if layer.op == "conv"
         and layer.source[1:] == layer.kernel == (1, 1)
         and layer.padding == (0, 0)

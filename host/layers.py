@@ -10,6 +10,7 @@ from torch import nn
 __all__ = ["Layer", "Builder", "Refused"]
 
 KERNEL_MAX = 11  # the largest window whose taps and tags the instructions can name
+FUSED_STRIDE_MAX = 15  # of a pooling that LOAD can undo
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Layer:
         A ReLU follows.
     pool : Layer or None
         Non-overlapping, unpadded maximum pooling that follows, done while the results leave the
-        array.
+        array, and undone while their gradient is loaded.
     linear : bool
         The layer sees its input flattened.
     scale : float
@@ -197,6 +198,7 @@ class Builder:
         layer = Layer(name, "maxpool", self.shape, (self.shape[0], *size), kernel, stride, padding)
         before = self.layers[-1] if self.layers else None
         apart = padding == (0, 0) and all(s >= k for s, k in zip(stride, kernel, strict=True))
+        apart = apart and max(stride) <= FUSED_STRIDE_MAX
         if before is not None and before.op == "conv" and before.pool is None and apart:
             before.pool = layer
             self.shape = before.output

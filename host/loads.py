@@ -2,7 +2,7 @@
 
 from gradgate.hw.isa import Unit
 
-__all__ = ["load_map", "load_weights", "load_groups"]
+__all__ = ["load_map", "load_gradient", "load_weights", "load_groups"]
 
 
 def load_map(
@@ -32,13 +32,7 @@ def load_map(
 
     Returns the words of one group.
     """
-    config = lw.config
-    elems = config.beat_elems
     (i0, ni), (ch0, nch), (r0, nr), (c0, nc) = images, channels, rows, cols
-    block0, blocks = ch0 // x.block, -(-nch // x.block)
-    per = max(1, config.tn // x.block)
-    reads = lw.memory(x, range(i0, i0 + ni))
-    base = x.address + i0 * x.image_bytes + block0 * x.block_bytes
     pitch = -(-nc // packed) if packed else nc
     words = ni * nr * pitch
     common = {
@@ -51,18 +45,20 @@ def load_map(
     }
 
     if x.dense and (r0, nr, c0, nc) == (0, 1, 0, 1) and not packed:
-        whole, rest = divmod(blocks, per)
+        per = max(1, lw.config.tn // x.block)
+        whole, rest = divmod(-(-nch // x.block), per)
+        base = x.address + i0 * x.image_bytes + ch0 // x.block * x.block_bytes
         for first, groups, width in ((0, whole, per), (whole, 1, rest)):
             if groups and width:
                 lw.load(
                     unit,
                     slot,
-                    reads,
+                    lw.memory(x, range(i0, i0 + ni)),
                     [(ni, x.image_bytes)],
                     groups * width * x.pixel_bytes,
                     base + first * per * x.pixel_bytes,
                     abase=slot.base + first * words,
-                    spp=width * x.block // elems,
+                    spp=width * x.block // lw.config.beat_elems,
                     n2=ni,
                     n1=groups,
                     a2=1,
@@ -71,49 +67,101 @@ def load_map(
                 )
         return words
 
-    lo1, lo0 = max(0, -r0), max(0, -c0)
-    hi1, hi0 = min(nr, x.rows - r0), min(nc, x.cols - c0)
+    inside_r, inside_c = _inside(r0, nr, x.rows), _inside(c0, nc, x.cols)
+    common |= {"n1": nr, "n0": nc, "a1": pitch, "a2": nr * pitch, "pack": int(bool(packed))}
+    _load_blocks(lw, unit, slot, x, images, channels, (r0, *inside_r), (c0, *inside_c), **common)
+    return words
+
+
+def load_gradient(lw, unit, slot, w, dy, tags, images, channels, rows, cols, *, skew=(0, 0, 0)):
+    """Load a window of the gradient of Window `w`'s output.
+
+    Where a pooling follows (`w.pool`), `dy` is the gradient of its output and `tags` its winners,
+    while `rows` and `cols` count before it. Other parameters and result as of `load_map`.
+    """
+    if w.pool is None:
+        return load_map(lw, unit, slot, dy, images, channels, rows, cols, skew=skew)
+    (v1, v0), (u1, u0) = w.pool
+    (_, ni), (r0, nr), (c0, nc) = images, rows, cols
+    p1, p0 = r0 // u1, c0 // u0  # first windows of the pooling
+    x1, x0 = r0 - p1 * u1, c0 - p0 * u0
+    n1, n0 = -(-(x1 + nr) // u1), -(-(x0 + nc) // u0)
+    _load_blocks(
+        lw,
+        unit,
+        slot,
+        dy,
+        images,
+        channels,
+        (p1, *_inside(p1, n1, dy.rows)),
+        (p0, *_inside(p0, n0, dy.cols)),
+        tags=tags,
+        k2=skew[0],
+        k1=skew[1],
+        k0=skew[2],
+        n1=n1,
+        n0=n0,
+        a1=nc,
+        a2=nr * nc,
+        v1=v1,
+        v0=v0,
+        u1=u1,
+        u0=u0,
+        x1=x1,
+        x0=x0,
+    )
+    return ni * nr * nc
+
+
+def _inside(first, count, size):
+    """(first, end) of those of `count` rows (columns) from `first` on that a map of `size` has."""
+    return max(0, -first), max(0, min(count, size - first))
+
+
+def _load_blocks(lw, unit, slot, x, images, channels, rows, cols, *, tags=None, a2, **fields):
+    """Load rows and columns (first, lo, hi) of all channel blocks, with `tags` undoing a pooling;
+    those from lo to hi-1, counted from the first one, are inside the map. `a2` is the words of an
+    image."""
+    config = lw.config
+    (i0, ni), (ch0, nch), (r0, lo1, hi1), (c0, lo0, hi0) = images, channels, rows, cols
+    first_block, blocks = ch0 // x.block, -(-nch // x.block)
+    per = max(1, config.tn // x.block)
+    reads = lw.memory(x, range(i0, i0 + ni))
+    start = i0 * x.image_bytes + first_block * x.block_bytes
     if hi1 <= lo1 or hi0 <= lo0:
         lo1 = hi1 = lo0 = hi0 = 0
     else:
-        base += (r0 + lo1) * x.row_bytes + (c0 + lo0) * x.pixel_bytes
-    common |= {
-        "spp": x.block // elems,
-        "cstep": x.block,
-        "n1": nr,
-        "n0": nc,
-        "a1": pitch,
-        "lo1": lo1,
-        "hi1": hi1,
-        "lo0": lo0,
-        "hi0": hi0,
-        "pack": int(bool(packed)),
-    }
+        start += (r0 + lo1) * x.row_bytes + (c0 + lo0) * x.pixel_bytes
+    fields |= {"spp": x.block // config.beat_elems, "cstep": x.block, "a2": a2}
+    fields |= {"lo1": lo1, "hi1": hi1, "lo0": lo0, "hi0": hi0}
+    if tags is not None:
+        reads += lw.memory(tags, range(i0, i0 + ni))
 
-    def emit(first, count, loop, **fields):
-        inner = [(count, x.block_bytes), loop, (hi1 - lo1, x.row_bytes)] if hi1 else []
+    def emit(first, count, loop, **more):
+        offset = start + first * x.block_bytes
+        if tags is not None:
+            more |= {"unpool": 1, "t_base": tags.address + offset}
         lw.load(
             unit,
             slot,
             reads,
-            inner,
+            [(count, x.block_bytes), loop, (hi1 - lo1, x.row_bytes)] if hi1 else [],
             (hi0 - lo0) * x.pixel_bytes,
-            base + first * x.block_bytes,
-            abase=slot.base + first // per * words,
+            x.address + offset,
+            abase=slot.base + first // per * ni * a2,
             nb=count,
-            **common | fields,
+            **fields | more,
         )
 
     if ni == 1:  # the loop over images is free to run over lane groups
         whole, rest = divmod(blocks, per)
         if whole:
-            emit(0, per, (whole, per * x.block_bytes), n2=whole, a2=words, k2=0)
+            emit(0, per, (whole, per * x.block_bytes), n2=whole, k2=0)
         if rest:
             emit(whole * per, rest, (1, 0), n2=1)
     else:
         for first in range(0, blocks, per):
-            emit(first, min(per, blocks - first), (ni, x.image_bytes), n2=ni, a2=nr * pitch)
-    return words
+            emit(first, min(per, blocks - first), (ni, x.image_bytes), n2=ni)
 
 
 def load_weights(lw, slot, w, block, blocks, channels, taps_r, taps_c, *, base, **skew):
@@ -122,12 +170,12 @@ def load_weights(lw, slot, w, block, blocks, channels, taps_r, taps_c, *, base, 
     `channels`, `taps_r`, `taps_c` are (first, count); `base` is the word in the buffer.
     """
     (n0, nn), (r0, nr), (c0, nc) = channels, taps_r, taps_c
-    size = w.entry_bytes
+    size = w.copy_entry_bytes
     start = w.copy + block * w.entries * size + ((n0 * w.k1 + r0) * w.k0 + c0) * size
     lw.load(
         Unit.LOAD_A,
         slot,
-        lw.memory(w, ("copy",)),
+        lw.memory(w, ("copy" if w.copied else "master",)),
         [(blocks, w.entries * size), (nn, w.k1 * w.k0 * size), (nr, w.k0 * size)],
         nc * size,
         start,
@@ -150,13 +198,13 @@ def load_groups(lw, slot, w, block, blocks, channels, taps_r):
     `blocks` is (m blocks of a group, groups), from m block `block` on; groups follow each other.
     """
     (per, groups), (n0, nn), (r0, nr) = blocks, channels, taps_r
-    size, taps = w.entry_bytes, nr * w.k0
+    size, taps = w.copy_entry_bytes, nr * w.k0
     start = w.copy + (block * w.entries + (n0 * w.k1 + r0) * w.k0) * size
     stride = w.entries * size
     lw.load(
         Unit.LOAD_A,
         slot,
-        lw.memory(w, ("copy",)),
+        lw.memory(w, ("copy" if w.copied else "master",)),
         [(per, stride), (groups, per * stride), (nn, w.k1 * w.k0 * size)],
         taps * size,
         start,

@@ -116,8 +116,7 @@ class Tensors:
                 if train and pooled
                 else None
             )
-        self.gradients, self.inner, self.dx = [None] * len(steps), [None] * len(steps), None
-        self.unmasked = None
+        self.gradients, self.dx, self.unmasked = [None] * len(steps), None, None
         if train:
             self._backward()
 
@@ -134,8 +133,7 @@ class Tensors:
         return found
 
     def _backward(self):
-        """Gradients of outputs, of maps before a fused pooling, and of the input, in two
-        regions."""
+        """Gradients of outputs and of the input, in two regions."""
         side = 0
         for i in range(len(self.steps) - 1, -1, -1):
             layer = self.steps[i].layer
@@ -148,11 +146,6 @@ class Tensors:
                     self.unmasked = self._map(
                         "loss gradient", layer.output, fmt="fp32", region="loss gradient"
                     )
-            if layer.pool is not None:
-                side ^= 1
-                self.inner[i] = self._map(
-                    f"{layer.name} inner gradient", layer.shape, region=f"gradients {side}"
-                )
             if i and layer.op != "relu":
                 side ^= 1
                 self.gradients[i - 1] = self._map(
@@ -288,7 +281,7 @@ def _mask_loss(lw, t):
     lw.post(here, lw.memory(target, images), *loops(target), target.address, **source)
 
 
-def backward_program(t, train, fused):
+def backward_program(t, train, momentum=None):
     """The Program from the gradient of the output to gradients or updates of the weights.
 
     Parameters
@@ -296,13 +289,14 @@ def backward_program(t, train, fused):
     t : Tensors
     train : list of (bool, bool)
         Per step whether the weight, the bias is trained.
-    fused : bool
-        Update the weights (patch key: number of the step) instead of storing gradients.
+    momentum : list of bool, or None
+        Per step whether its update uses momentum; patch key of an update is the number of the step.
+        None: store the gradients instead of updating.
 
     The input gradient is made if `t` has room for it. Gradients of features use the weights from
     before the update. Gradients of what needs none are not computed.
     """
-    lw = Lowering(t.config)
+    lw, fused = Lowering(t.config), momentum is not None
     wanted = [any(flags) for flags in train]
     if t.unmasked is not None:
         lw.program.label = t.steps[-1].layer.name, "dX"
@@ -314,15 +308,6 @@ def backward_program(t, train, fused):
         if not (below or wanted[i]):
             break
         lw.program.label = layer.name, "dX"
-        if layer.pool is not None:
-            backward(
-                lw,
-                _pooling(layer.pool, t.images, step.m, t.config, back=True),
-                dy,
-                t.inner[i],
-                tags=t.tags[i],
-            )
-            dy = t.inner[i]
         x, dx = t.source(i), t.gradients[i - 1] if i else t.dx
         mask = x if i and t.steps[i - 1].layer.relu else None
         if below and layer.op != "relu":
@@ -333,6 +318,7 @@ def backward_program(t, train, fused):
                     dy,
                     _view(step, dx),
                     weights=step.weights,
+                    tags=t.tags[i],
                     mask=_view(step, mask),
                 )
             else:
@@ -355,8 +341,10 @@ def backward_program(t, train, fused):
                 _view(step, x),
                 dy,
                 step.weights,
+                tags=t.tags[i],
                 train=train[i],
                 key=i if fused else None,
+                momentum=fused and momentum[i],
             )
             updated = [step] if fused else []
     _refresh_all(lw, updated)
@@ -369,13 +357,13 @@ def _refresh_all(lw, steps):
         refresh(lw, step.weights)
 
 
-def update_program(steps, config, train):
-    """The Program that updates weights by the gradients in memory; patch keys: number of the
-    step."""
+def update_program(steps, config, train, momentum):
+    """The Program that updates weights by the gradients in memory; parameters as for
+    `backward_program`."""
     lw = Lowering(config)
     for i, (step, flags) in enumerate(zip(steps, train, strict=True)):
         if any(flags):
             lw.program.label = step.layer.name, "update"
-            sgd(lw, step.weights, i, flags)
+            sgd(lw, step.weights, i, momentum[i], flags)
             refresh(lw, step.weights)
     return lw.program

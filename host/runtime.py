@@ -67,20 +67,17 @@ class Runtime:
         arena = Arena(0, device.memory_size, device.memory_size)
         wanted = []
         for w in self.weights:
-            wanted += [
-                (f"{w.name} weights and momentum", w.master_size),
-                (f"{w.name} weights, operand copy", w.copy_size),
-            ]
+            wanted += [(f"{w.name} weights", w.size), (f"{w.name} momentum", w.size)]
+            if w.copied:
+                wanted.append((f"{w.name} weights, operand copy", w.copy_size))
         places = iter(arena.place_all(wanted))
         for w in self.weights:
-            w.master, w.copy = next(places), next(places)
+            w.master, w.momentum = next(places), next(places)
+            w.copy = next(places) if w.copied else w.master
         self._base, self._taken, self._limit = arena.end, arena.taken, device.memory_size
         self._gradients = False
         self._plans = OrderedDict()
         self._resident = None
-        # Weights -> momenta that PyTorch keeps while it updates without momentum; the device's
-        # update writes over them
-        self._parked = {}
         self.leave = lambda: None  # what to do before another network takes the device
         device.resident = self
 
@@ -103,8 +100,8 @@ class Runtime:
         """Make room for weight gradients, at the upper end of memory."""
         if self._gradients:
             return
-        total = sum(-(-w.gradient_size // 64) * 64 for w in self.weights)
-        wanted = [(f"{w.name} gradient", w.gradient_size) for w in self.weights]
+        total = sum(-(-w.size // 64) * 64 for w in self.weights)
+        wanted = [(f"{w.name} gradient", w.size) for w in self.weights]
         start = (self.device.memory_size - total) // 64 * 64
         arena = Arena(
             max(start, self._base), self.device.memory_size, self.device.memory_size, self._taken
@@ -191,27 +188,34 @@ class Runtime:
         target = t.loss_gradient
         data = target.pack(gradient.reshape(t.images, *self.steps[-1].layer.output))
         self.device.write(target.address, data)
-        train = tuple(train)
-        fused = hyper is not None
+        train, momentum = tuple(train), None if hyper is None else self._with_momentum(hyper)
         run = (
             plan,
             "backward",
-            ("backward", train, fused),
-            lambda: backward_program(t, train, fused),
+            ("backward", train, momentum),
+            lambda: backward_program(t, train, momentum),
         )
-        if fused:
-            self._updating(hyper, lambda: self._run(*run, hyper))
-        else:
+        if hyper is None:
             self._run(*run)
+        else:
+            self._updating(lambda: self._run(*run, hyper))
 
-    def step_programs(self, images):
-        """What a fused training step of `images` runs, and what is in memory then.
+    def _with_momentum(self, hyper):
+        """Per step whether its update uses momentum."""
+        return tuple(i in hyper and hyper[i][1] != 0 for i in range(len(self.steps)))
+
+    def step_programs(self, images, momentum=True):
+        """What a fused training step of `images` runs, with or without momentum, and what is in
+        memory then.
 
         Returns ([forward Program, backward Program], [(name, bytes)]).
         """
         plan = self.plan(images, train=True)
         train = tuple((step.weights is not None,) * 2 for step in self.steps)
-        programs = [forward_program(plan.tensors), backward_program(plan.tensors, train, True)]
+        programs = [
+            forward_program(plan.tensors),
+            backward_program(plan.tensors, train, (momentum,) * len(self.steps)),
+        ]
         sizes = [
             (f"{name} program", len(program.assemble()))
             for name, program in zip(("forward", "backward"), programs, strict=True)
@@ -226,76 +230,61 @@ class Runtime:
     def update(self, train, hyper):
         """Update weights by the gradients in memory; parameters as for `backward`."""
         plan = self._resident or self.plan(1, train=False)
-        train = tuple(train)
+        train, momentum = tuple(train), self._with_momentum(hyper)
         self._updating(
-            hyper,
             lambda: self._run(
                 plan,
                 "update",
-                ("update", train),
-                lambda: update_program(self.steps, self.config, train),
+                ("update", train, momentum),
+                lambda: update_program(self.steps, self.config, train, momentum),
                 hyper,
-            ),
+            )
         )
 
-    def _updating(self, hyper, run):
+    def _updating(self, run):
         """Do `run`, which changes weights; if it fails they are put back as they were."""
-        before = [
-            (w, self.device.read(w.master, w.master_size), self.device.read(w.copy, w.copy_size))
-            for w in self.weights
-        ]
-        parked = dict(self._parked)
-        for i, (_, momentum, _) in hyper.items():
-            self._park(self.steps[i].weights, momentum)
+        before = []
+        for w in self.weights:
+            places = [(w.master, w.size), (w.momentum, w.size)]
+            places += [(w.copy, w.copy_size)] if w.copied else []
+            before += [(address, self.device.read(address, size)) for address, size in places]
         try:
             run()
         except BaseException:
-            for w, master, copy in before:
-                self.device.write(w.master, master)
-                self.device.write(w.copy, copy)
-            self._parked = parked
+            for address, data in before:
+                self.device.write(address, data)
             raise
 
-    def _park(self, w, momentum):
-        """Keep the momenta aside while `momentum` is 0, bring them back when it is not."""
-        if not momentum and w not in self._parked:
-            self._parked[w] = self._masters(w)[:, 1].copy()
-        elif momentum and w in self._parked:
-            masters = self._read_master(w)
-            del self._parked[w]
-            self.device.write(w.master, masters)
-
-    def _masters(self, w):
-        """The master tensor as an array [beat][w, momentum][word]."""
-        data = np.frombuffer(self.device.read(w.master, w.master_size), np.float32)
-        return data.reshape(-1, 2, self.config.vlanes)
-
-    def _read_master(self, w):
-        """Bytes of the master tensor, with the momenta that count."""
-        masters = self._masters(w).copy()
-        if w in self._parked:
-            masters[:, 1] = self._parked[w]
-        return masters.tobytes()
-
     def read_weights(self, step, shape):
-        """(weight, bias, momentum, bias momentum) of a Step, arrays; `shape` is the weight's."""
+        """(weight, bias) of a Step, arrays; `shape` is the weight's."""
         w = step.weights
-        return w.unpack_master(self._read_master(w), shape)
+        return w.unpack(self.device.read(w.master, w.size), shape)
 
-    def write_weights(self, step, weight, bias, momentum=None, bias_momentum=None):
-        """Set weight, bias and momenta of a Step. Raises NumericError if a value is not finite."""
+    def write_weights(self, step, weight, bias):
+        """Set weight and bias of a Step. Raises NumericError if a value is not finite."""
         w = step.weights
-        master = w.pack_master(weight, bias, momentum, bias_momentum)
-        copy = w.pack_copy(weight, bias)
-        self._parked.pop(w, None)
-        self.device.write(w.master, master)
-        self.device.write(w.copy, copy)
+        written = [(w.master, w.pack(weight, bias))]
+        if w.copied:
+            written.append((w.copy, w.pack_copy(weight, bias)))
+        for address, data in written:
+            self.device.write(address, data)
+
+    def read_momentum(self, step, shape):
+        """Momentum of (weight, bias) of a Step, arrays; `shape` is the weight's."""
+        w = step.weights
+        return w.unpack(self.device.read(w.momentum, w.size), shape)
+
+    def write_momentum(self, step, weight, bias):
+        """Set the momentum of weight and bias. Raises NumericError if a value is not finite."""
+        w = step.weights
+        self.device.write(w.momentum, w.pack(weight, bias, "momentum of "))
 
     def read_gradient(self, step, shape):
         """(weight gradient, bias gradient) that the last backward pass stored."""
         w = step.weights
-        return w.unpack_gradient(self.device.read(w.gradient, w.gradient_size), shape)
+        return w.unpack(self.device.read(w.gradient, w.size), shape)
 
     def write_gradient(self, step, weight, bias):
         """Set the gradient in memory. Raises NumericError if a value is not finite."""
-        self.device.write(step.weights.gradient, step.weights.pack_gradient(weight, bias))
+        w = step.weights
+        self.device.write(w.gradient, w.pack(weight, bias, "gradient of "))

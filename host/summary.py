@@ -36,20 +36,26 @@ def _array_cycles(f, config):
 
 
 def _post_bytes(f, config):
-    written = f["o_len"] * f["o_n1"] * f["o_n2"] * config.beat_bytes
-    read = written if any(f.get(k) for k in ("opd_add", "mask", "sgd")) else 0
+    output = f["o_len"] * f["o_n1"] * f["o_n2"] * config.beat_bytes
+    read = output if any(f.get(k) for k in ("opd_add", "mask", "sgd")) else 0
+    written = output
+    if f.get("mom"):
+        read += output
+        written += output
+    if f.get("tags"):
+        written += output * config.elem_bytes // 4 if f.get("out_fp32") else output
     if f.get("bias"):
-        read += 2 * config.tm * 4
+        read += config.tm * 4
     if f.get("src_mem"):
         word = 4 if f.get("src_fp32") else config.elem_bytes
-        read += f["p2"] * f["p1"] * f["p0"] * config.tm * word * (2 if f.get("src_odd") else 1)
+        read += f["p2"] * f["p1"] * f["p0"] * config.tm * word
     return read, written
 
 
 def _usage(unit, fields, config):
     f = {"dw": 0, **fields}
     if unit in (Unit.LOAD_A, Unit.LOAD_B):
-        beats = f["d_len"] * f["d_n1"] * f["d_n2"] * f["d_n3"]
+        beats = f["d_len"] * f["d_n1"] * f["d_n2"] * f["d_n3"] * (2 if f.get("unpool") else 1)
         return Usage(1, 0, BYTES + beats * config.beat_bytes, 0)
     if unit == Unit.COMPUTE:
         return Usage(1, _array_cycles(f, config), BYTES, 0)

@@ -143,8 +143,9 @@ class FeatureMap:
 
 @dataclass(eq=False)
 class Weights:
-    """Weights and bias of one layer in device memory, in three forms: master (fp32 with momentum),
-    compute copy (operands), gradient (fp32). See docs/program.md, section 6.
+    """Weights and bias of one layer in device memory: master, momentum and gradient (fp32), and the
+    compute copy (operands), which is the master where operands are fp32. See docs/program.md,
+    section 6.
 
     Parameters
     ----------
@@ -154,6 +155,8 @@ class Weights:
     flattened : tuple of int, optional
         (channels, rows, columns) of the feature map that a linear layer sees flattened.
     config : Config
+    master, momentum, copy, gradient : int or None
+        Byte addresses; None until memory is planned.
     """
 
     name: str
@@ -164,6 +167,7 @@ class Weights:
     config: object
     flattened: tuple | None = None
     master: int | None = None
+    momentum: int | None = None
     copy: int | None = None
     gradient: int | None = None
 
@@ -178,20 +182,28 @@ class Weights:
 
     @property
     def entry_bytes(self):
+        """Bytes of an entry of master, momentum or gradient."""
+        return self.config.tm * 4
+
+    @property
+    def size(self):
+        """Bytes of master, momentum or gradient."""
+        return self.blocks * self.entries * self.entry_bytes
+
+    @property
+    def copied(self):
+        """Whether the compute copy is a tensor of its own."""
+        return self.config.fmt != "fp32"
+
+    @property
+    def copy_entry_bytes(self):
         """Bytes of an entry of the compute copy."""
         return self.config.tm * self.config.elem_bytes
 
     @property
     def copy_size(self):
-        return self.blocks * self.entries * self.entry_bytes
-
-    @property
-    def gradient_size(self):
-        return self.blocks * self.entries * self.config.tm * 4
-
-    @property
-    def master_size(self):
-        return 2 * self.gradient_size
+        """Bytes of the compute copy."""
+        return self.blocks * self.entries * self.copy_entry_bytes
 
     def _gather(self, weight, bias):
         """float32 [m block, entry, tm] of `weight` in PyTorch's layout and `bias` [m] or None."""
@@ -229,39 +241,16 @@ class Weights:
             to_operand(self._gather(weight, bias), self.config.fmt, self.name)
         ).tobytes()
 
-    def pack_gradient(self, weight, bias):
-        """Bytes of a gradient. Raises NumericError for infinities and NaN."""
-        return np.ascontiguousarray(
-            canonical(self._gather(weight, bias), f"gradient of {self.name}")
-        ).tobytes()
-
-    def unpack_gradient(self, data, shape):
-        """(weight, bias) of the bytes of a gradient."""
-        full = np.frombuffer(data, np.float32)
-        return self._scatter(full.reshape(self.blocks, self.entries, self.config.tm), shape)
-
-    def pack_master(self, weight, bias, momentum, bias_momentum):
-        """Bytes of the master tensor; momenta may be None for zero."""
-        v = self.config.vlanes
-        full = np.empty((self.blocks, self.entries, self.config.groups, 2, v), np.float32)
-        shape = (self.blocks, self.entries, self.config.groups, v)
-        full[:, :, :, 0] = self._gather(weight, bias).reshape(shape)
-        if momentum is None:
-            momentum = np.zeros_like(np.asarray(weight, np.float32))
-        full[:, :, :, 1] = self._gather(momentum, bias_momentum).reshape(shape)
+    def pack(self, weight, bias, what=""):
+        """Bytes of a master, momentum or gradient. Raises NumericError, which begins with `what`,
+        for infinities and NaN."""
+        full = np.ascontiguousarray(self._gather(weight, bias))
         if not np.isfinite(full).all():
-            raise NumericError(f"{self.name} has values that are infinite or not a number")
+            raise NumericError(f"{what}{self.name} has values that are infinite or not a number")
         return full.tobytes()
 
-    def unpack_master(self, data, shape):
-        """(weight, bias, momentum, bias momentum) of the bytes of a master tensor."""
-        full = np.frombuffer(data, np.float32).reshape(
-            self.blocks, self.entries, self.config.groups, 2, self.config.vlanes
-        )
-        halves = [
-            np.ascontiguousarray(full[:, :, :, i]).reshape(
-                self.blocks, self.entries, self.config.tm
-            )
-            for i in (0, 1)
-        ]
-        return (*self._scatter(halves[0], shape), *self._scatter(halves[1], shape))
+    def unpack(self, data, shape):
+        """(weight, bias) of the bytes of a master, momentum or gradient; `shape` is the
+        weight's."""
+        full = np.frombuffer(data, np.float32)
+        return self._scatter(full.reshape(self.blocks, self.entries, self.config.tm), shape)

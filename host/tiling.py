@@ -45,6 +45,15 @@ class Window:
         kernel, stride = self.pool
         return (count - 1) * stride[axis] + kernel[axis]
 
+    def unpooled(self, axis, count, aligned=False):
+        """Rows (columns) that a LOAD works off while it undoes the pooling for `count` neighbouring
+        ones: those of all windows touched, at most. `aligned`: the first is the first of a
+        window."""
+        if self.pool is None:
+            return count
+        stride = self.pool[1][axis]
+        return -(-(count + (0 if aligned else stride - 1)) // stride) * stride
+
     def reach(self, axis, count, taps):
         """Most output rows (columns) that `count` neighbouring input ones take part in, through
         any of the chunks of `taps` taps."""
@@ -216,6 +225,7 @@ def forward_tiling(w, config):
     )
     blocks = -(-w.m // tm)
     weight_beats = 0 if w.ident else blocks * w.n * prod(w.kernel) * tm // config.beat_elems
+    drain = max(config.groups, prod(w.pool[0]) if w.pool else 1)
 
     def candidates(parts):
         for step, kr, kc in _splits(w.n, w.kernel, lanes, lanes):
@@ -254,7 +264,7 @@ def forward_tiling(w, config):
                     (b_words, b_beats),
                     (a_words, a_tiles, weight_beats),
                 ):
-                    post = count * blocks * moving * config.groups
+                    post = count * blocks * i * r * c * drain
                     yield (
                         _cost(parts, compute, loads, post),
                         Tile(i, r, c, chunks, a_words, b_words, outer),
@@ -312,7 +322,10 @@ def backward_tiling(w, config, tags=False):
                     )
                 )
                 b_words = words(i, r, c)
-                b_beats = b_words * len(chunks) * lanes // config.beat_elems * (1 + tags)
+                positions = groups * i
+                for axis, taps, size in ((0, kr, r), (1, kc, c)):
+                    positions *= w.unpooled(axis, w.reach(axis, size, taps))
+                b_beats = positions * len(chunks) * lanes // config.beat_elems * (1 + tags)
                 for outer, loads in _orders(
                     config,
                     count,
@@ -370,10 +383,14 @@ def gradient_tiling(w, config):
                     * (-(-pixels // tn) * max(entries, tn, ACCUMULATE_DEPTH) + LOOP_OVERHEAD)
                 )
                 width = cb if step <= cb else tn
+                positions = i
+                for axis, size in ((0, r), (1, c)):
+                    aligned = w.pool is None or size % w.pool[1][axis] == 0 or size == w.out[axis]
+                    positions *= w.unpooled(axis, size, aligned)
                 loads = (
                     len(chunks)
                     * count
-                    * (-(-blocks // sets) * words(i, r, c) * width + pixels * blocks * tm)
+                    * (-(-blocks // sets) * words(i, r, c) * width + positions * blocks * tm)
                     // config.beat_elems
                 )
                 yield (

@@ -3,22 +3,28 @@
 from gradgate.hw.isa import Unit
 
 from .forward import pixel_tiles
-from .loads import load_map
+from .loads import load_gradient, load_map
 from .tiling import gradient_tiling
 
 __all__ = ["weight_gradient", "sgd", "refresh"]
 
 
-def weight_gradient(lw, w, x, dy, weights, *, train=(True, True), key=None):
+def weight_gradient(
+    lw, w, x, dy, weights, *, tags=None, train=(True, True), key=None, momentum=False
+):
     """Emit the pass from feature map `x` and gradient `dy` to the gradient of `weights`.
 
     Parameters
     ----------
+    tags : FeatureMap or None
+        Winners of the pooling that follows Window `w`; `dy` is the gradient of its output.
     train : (bool, bool)
         Whether the weight, the bias is wanted; entries of the other are left as they are.
     key : hashable or None
         With a key, SGD is done while the gradient leaves the accumulators, with hyperparameters
         patched under that key, and no gradient is stored.
+    momentum : bool
+        Whether SGD uses and changes the momentum.
     """
     config = lw.config
     tm, tn = config.tm, config.tn
@@ -40,6 +46,7 @@ def weight_gradient(lw, w, x, dy, weights, *, train=(True, True), key=None):
                     w,
                     x,
                     dy,
+                    tags,
                     chunk,
                     index,
                     place,
@@ -54,12 +61,12 @@ def weight_gradient(lw, w, x, dy, weights, *, train=(True, True), key=None):
             for block in blocks:
                 start = base + (block - first) * (entries + ones)
                 if train[0]:
-                    _drain(lw, weights, block, start, acc, chunk, key)
+                    _drain(lw, weights, block, start, acc, chunk, key, momentum)
                 if ones:
-                    _drain(lw, weights, block, start + entries, acc, None, key)
+                    _drain(lw, weights, block, start + entries, acc, None, key, momentum)
 
 
-def _multiply(lw, w, x, dy, chunk, index, place, blocks, per, base, stride, acc, first, ones):
+def _multiply(lw, w, x, dy, tags, chunk, index, place, blocks, per, base, stride, acc, first, ones):
     config = lw.config
     tm, tn = config.tm, config.tn
     images, (r0, nr), (c0, nc) = place
@@ -87,8 +94,18 @@ def _multiply(lw, w, x, dy, chunk, index, place, blocks, per, base, stride, acc,
         channels = group * tn, min(tn, (dy.blocks - group * per) * tm)
         a = lw.a.tile(
             (place, group),
-            lambda slot, channels=channels: load_map(
-                lw, Unit.LOAD_A, slot, dy, images, channels, (r0, nr), (c0, nc), skew=skew
+            lambda slot, channels=channels: load_gradient(
+                lw,
+                Unit.LOAD_A,
+                slot,
+                w,
+                dy,
+                tags,
+                images,
+                channels,
+                (r0, nr),
+                (c0, nc),
+                skew=skew,
             ),
         )
         lw.compute(
@@ -123,16 +140,15 @@ def _multiply(lw, w, x, dy, chunk, index, place, blocks, per, base, stride, acc,
         )
 
 
-def _drain(lw, w, block, source, acc, chunk, key):
+def _drain(lw, w, block, source, acc, chunk, key, momentum):
     """Entries of a chunk, or the bias if `chunk` is None, from accumulators to gradient or
     update."""
-    config = lw.config
-    size = config.tm * 4
+    size = w.entry_bytes
     if chunk is None:
         offset, loops, entries, length = w.entries - 1, [], 1, 1
     else:
         offset = (chunk.c0 * w.k1 + chunk.kr0) * w.k0 + chunk.kc0
-        loops = [(chunk.channels, w.k1 * w.k0), (chunk.rows, w.k0)]
+        loops = [(chunk.channels, w.k1 * w.k0 * size), (chunk.rows, w.k0 * size)]
         entries, length = chunk.channels * chunk.rows * chunk.cols, chunk.cols
     offset += block * w.entries
     fields = {"src_base": source, "p0": entries, "as0": 1}
@@ -140,34 +156,42 @@ def _drain(lw, w, block, source, acc, chunk, key):
         lw.post(
             [acc],
             lw.memory(w, ("gradient",)),
-            [(n, s * size) for n, s in loops],
+            loops,
             length * size,
             w.gradient + offset * size,
             out_fp32=1,
             **fields,
         )
     else:
-        master = w.master + offset * 2 * size
-        hazard = lw.memory(w, ("master",))
-        lw.post(
-            [acc, *hazard],
-            hazard,
-            [(n, s * 2 * size) for n, s in loops],
-            length * 2 * size,
-            master,
-            opd_base=master,
-            sgd=1,
-            opd_fp32=1,
-            out_fp32=1,
-            patch=key,
-            **fields,
-        )
+        _update(lw, w, [acc], loops, length, offset, key, momentum, **fields)
 
 
-def sgd(lw, w, key, train=(True, True)):
-    """Emit the update of the master tensor by the gradient in memory."""
-    size = lw.config.tm * 4
-    per_block = w.entries - 1
+def _update(lw, w, reads, loops, length, offset, key, momentum, **fields):
+    """Emit the update of runs of `length` entries, from entry `offset` on."""
+    size = w.entry_bytes
+    master, hazards = w.master + offset * size, lw.memory(w, ("master",))
+    if momentum:
+        hazards += lw.memory(w, ("momentum",))
+        fields |= {"mom": 1, "aux_base": w.momentum + offset * size}
+    lw.post(
+        [*reads, *hazards],
+        hazards,
+        loops,
+        length * size,
+        master,
+        opd_base=master,
+        sgd=1,
+        opd_fp32=1,
+        out_fp32=1,
+        patch=key,
+        **fields,
+    )
+
+
+def sgd(lw, w, key, momentum, train=(True, True)):
+    """Emit the update of the master by the gradient in memory; parameters as for
+    `weight_gradient`."""
+    size, per_block = w.entry_bytes, w.entries - 1
     if train == (True, True):
         pieces = [(0, w.blocks, w.entries)]
     elif train[0]:
@@ -175,30 +199,28 @@ def sgd(lw, w, key, train=(True, True)):
     else:
         pieces = [(b * w.entries + per_block, 1, 1) for b in range(w.blocks)]
     for offset, blocks, entries in pieces:
-        master = w.master + offset * 2 * size
-        hazard = lw.memory(w, ("master",))
-        lw.post(
-            [*lw.memory(w, ("gradient",)), *hazard],
-            hazard,
-            [(blocks, entries * 2 * size), (entries, 2 * size)],
-            2 * size,
-            master,
-            opd_base=master,
+        _update(
+            lw,
+            w,
+            lw.memory(w, ("gradient",)),
+            [(blocks, entries * size), (entries, size)],
+            1,
+            offset,
+            key,
+            momentum,
             src_mem=1,
             src_fp32=1,
             src_base=w.gradient + offset * size,
             p1=blocks,
             p0=entries,
-            sgd=1,
-            opd_fp32=1,
-            out_fp32=1,
-            patch=key,
         )
 
 
 def refresh(lw, w):
-    """Emit the conversion of the master tensor to the compute copy."""
-    size = w.entry_bytes
+    """Emit the conversion of the master to the compute copy, where that is a tensor of its own."""
+    if not w.copied:
+        return
+    size = w.copy_entry_bytes
     lw.post(
         lw.memory(w, ("master",)),
         lw.memory(w, ("copy",)),
@@ -207,7 +229,6 @@ def refresh(lw, w):
         w.copy,
         src_mem=1,
         src_fp32=1,
-        src_odd=1,
         src_base=w.master,
         p1=w.blocks,
         p0=w.entries,
