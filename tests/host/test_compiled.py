@@ -51,12 +51,23 @@ def bits(model):
     return {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
 
 
+@pytest.mark.parametrize("momenta", [[0.9, 0.9, 0.9], [0.0, 0.9, 0.5]], ids=str)
 @pytest.mark.parametrize("config", [BF16, FP32, TINY], ids=lambda c: c.name)
-def test_fused_step_has_the_bits_of_autograd(config):
+def test_fused_step_has_the_bits_of_autograd(config, momenta):
+    """Also with a momentum of its own for each layer, which changes from step to step."""
     models = [compiled(config, weight_decay=0.01) for _ in range(2)]
     (one, first), (two, second) = models
-    for step in range(4):
-        x, y = batch(step, size=6 if step % 2 else 3)
+    for model, optimizer in models:
+        layers = [["0.weight", "0.bias"], ["3.weight"], ["6.weight", "6.bias"]]
+        optimizer.param_groups[0]["params"] = []
+        optimizer.param_groups[:] = [
+            optimizer.param_groups[0] | {"params": [model.get_parameter(name) for name in names]}
+            for names in layers]
+    for step, size in enumerate((3, 6, 1, 6)):
+        for _, optimizer in models:
+            for i, group in enumerate(optimizer.param_groups):
+                group["momentum"] = momenta[(i + step) % 3]
+        x, y = batch(step, size)
         losses = autograd_step(one, first, x, y), two.train_step(x, y, optimizer=second)
         assert losses[0] == losses[1]
         assert bits(one) == bits(two)
@@ -351,14 +362,17 @@ def test_no_weights_are_lost_when_the_device_fails(fused):
         else:
             autograd_step(model, optimizer, *batch())
 
+    def everything():
+        return bits(model), [momentum.numpy().tobytes() for momentum in model.momenta().values()]
+
     step(model, optimizer)
     step(good, other)
     for runs in (1, 2) if fused else (1, 2, 3):
-        before = bits(model)
+        before = everything()
         device.countdown = runs
         with pytest.raises(DeviceTimeout):
             step(model, optimizer)
-        assert bits(model) == before
+        assert everything() == before
     step(model, optimizer)
     step(good, other)
     assert bits(model) == bits(good)

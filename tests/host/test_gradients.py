@@ -8,6 +8,7 @@ import gradgate
 import pytest
 import torch
 from gradgate.hw.config import Config
+from gradgate.passes import backward_program
 from gradgate.sim.model import ModelDevice
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -36,6 +37,20 @@ CASES = {
     "flatten first": ((3, 3, 5, 4), [nn.Flatten(), Linear(60, 7)]),
     "overlapping pool": ((2, 5, 13, 10), [Conv(5, 9, 3, padding=1), nn.ReLU(), Max(3, 2, 1)]),
     "pool leaves rows": ((2, 5, 11, 14), [Conv(5, 9, 3), Max((2, 3), (3, 4)), nn.ReLU()]),
+    "3x3 pool": ((2, 5, 13, 14), [Conv(5, 9, 3, padding=1), nn.ReLU(), Max(3)]),
+    "pool after strides": ((2, 3, 25, 22), [Conv(3, 10, (5, 4), (2, 3), 2), Max(2), nn.ReLU(),
+                                            Conv(10, 4, 2)]),
+    "pool with gaps after kernel 7": ((1, 4, 17, 15), [Conv(4, 5, 7, padding=3), nn.ReLU(),
+                                                       Max((3, 2), (3, 4)), Conv(5, 12, 3)]),
+    "pool of many blocks": ((3, 20, 9, 12), [Conv(20, 35, 3), Max((1, 2), (2, 2)), nn.ReLU(),
+                                             Conv(35, 21, 2)]),
+    "pool to one pixel": ((3, 5, 6, 8), [Conv(5, 11, 3), Max((4, 5)), nn.Flatten(),
+                                         Linear(11, 4)]),
+    "pool of one pixel": ((4, 7, 1, 1), [Conv(7, 5, 1), Max(1), nn.ReLU(), Conv(5, 3, 1)]),
+    "pool takes one of many": ((2, 3, 9, 8), [Conv(3, 4, 3), Max(1, (2, 3)), nn.ReLU()]),
+    "pools at the limit of fusing": ((1, 3, 32, 37), [Conv(3, 6, 3, padding=1),
+                                                      Max((11, 2), (15, 2)), Conv(6, 5, 1),
+                                                      Max((1, 2), (1, 16))]),
     "pool on input": ((2, 5, 7, 6), [Max(2, 1), nn.ReLU(), Conv(5, 4, 2)]),
     "two pools": ((2, 3, 12, 12), [Conv(3, 8, 3), nn.ReLU(), Max(2), Max(2), nn.Flatten(),
                                    Linear(32, 5)]),
@@ -46,6 +61,12 @@ CASES = {
                                nn.ReLU(), Max(2), nn.Flatten(), Linear(96, 24), nn.ReLU(),
                                Linear(24, 10)]),
 }
+CUT = {
+    "fused pool": ((2, 3, 9, 11), [Conv(3, 3, 3, padding=1), nn.ReLU(), Max(2), Conv(3, 2, 2)]),
+    "fused pool with gaps": ((1, 5, 14, 19), [Conv(5, 3, (2, 3), (1, 2)), Max((2, 3), (5, 4)),
+                                              nn.ReLU()]),
+}
+CASES |= CUT
 
 
 def compiled(layers, shape, config, seed):
@@ -86,7 +107,7 @@ SPLIT = {
     "convolution": ((2, 5, 6, 13), [Conv(5, 3, (3, 11), (2, 3), (1, 4)), nn.ReLU()]),
     "average": ((1, 3, 13, 17), [Avg((12, 9), (1, 3)), Conv(3, 5, 1)]),
     "linear": ((3, 7, 3, 3), [nn.Flatten(), Linear(63, 9), nn.ReLU(), Linear(9, 3)]),
-}
+} | CUT
 
 
 @pytest.mark.parametrize("name", SPLIT)
@@ -95,6 +116,20 @@ def test_taps_in_pieces(name):
     shape, layers = SPLIT[name]
     model, x = compiled(layers, shape, SMALLEST, seed=2)
     check(model, x, SMALLEST)
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_tiles_cut_pooling_windows(name):
+    """The cases do what they are for: loads begin and end within a window, and beyond the map."""
+    shape, layers = CUT[name]
+    model, x = compiled(layers, shape, CONFIGS[2], seed=2)
+    plan = model.runtime.plan(len(x), train=True, input_gradient=True)
+    count = len(model.runtime.steps)
+    program = backward_program(plan.tensors, [(True, True)] * count, [False] * count)
+    loads = [f for _, f in program.instructions if f.get("unpool")]
+    assert any(f["x1"] for f in loads) and any(f["x0"] for f in loads)
+    assert any(f["n0"] * f["u0"] > f["x0"] + f["a1"] for f in loads)
+    assert any(f["n1"] > f["hi1"] for f in loads) and any(f["lo1"] for f in loads)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=config_id)

@@ -79,6 +79,20 @@ def test_overlapping_pool_is_not_fused():
     assert first.relu and first.pool.stride == (3, 3) and second.op == "maxpool"
 
 
+@pytest.mark.parametrize(("stride", "fused"), [((15, 2), True), ((2, 16), False)])
+def test_pool_with_a_large_stride_is_not_fused(stride, fused):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2, stride))
+    first, *rest = layers(net, torch.zeros(1, 3, 40, 40))
+    assert (first.pool is not None) == fused
+    assert [layer.op for layer in rest] == [] if fused else ["maxpool"]
+
+
+def test_pool_of_one_pixel_does_nothing():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(1), nn.ReLU())
+    layer, = layers(net, torch.zeros(2, 3, 1, 1))
+    assert layer.linear and layer.relu and layer.pool is None
+
+
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize(("module", "reason"), [
     (nn.Conv2d(3, 3, 3, groups=3), "groups = 3"),

@@ -7,6 +7,8 @@ from gradgate.hw.config import Config
 from gradgate.sim.model import ModelDevice
 from torch import nn
 
+FP32 = Config(tm=4, tn=8, fmt="fp32", beat_bits=64)
+
 
 def compiled(config=None):
     torch.manual_seed(0)
@@ -89,7 +91,7 @@ def test_groups():
 
 def test_momentum_begins_at_zero_when_switched_on():
     """As in PyTorch, which keeps no buffer without momentum."""
-    model = compiled(Config(tm=4, tn=8, fmt="fp32", beat_bits=64))
+    model = compiled(FP32)
     net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
     net.load_state_dict(model.state_dict())
     ours = gradgate.optim.SGD(model.parameters(), lr=0.1)
@@ -118,28 +120,71 @@ def test_closure():
     assert optimizer.step(closure) > optimizer.step(closure)
 
 
-def against_pytorch(momenta, seed=0):
-    """Largest difference to torch.optim.SGD after steps with these momenta and random gradients."""
-    model = compiled(Config(fmt="fp32", beat_bits=128))
+def groups(parameters):
+    """Groups of the parameters of `compiled()`, one per layer."""
+    parameters = list(parameters)
+    return [{"params": parameters[:2]}, {"params": parameters[2:]}]
+
+
+@pytest.mark.parametrize("config", [FP32, Config()], ids=lambda c: c.fmt)
+@pytest.mark.parametrize("momenta", [
+    [0.9, 0.9, 0.9], [0, 0, 0.9, 0.9], [0.9, 0.9, 0, 0, 0.9, 0.9], [0, 0.9, 0, 0.5],
+    [(0.9, 0), (0.9, 0), (0, 0.9), (0, 0.9), (0.5, 0.5)], [(0, 0.9), (0, 0), (0, 0.9)]], ids=str)
+def test_momentum_switched_on_and_off(momenta, config):
+    """Weights and momenta as of torch.optim.SGD, from random gradients; momenta for all layers, or
+    for each."""
+    model = compiled(config)
     theirs = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
-    reference = torch.optim.SGD(theirs.values(), lr=0.1, momentum=momenta[0])
-    optimizer = gradgate.optim.SGD(model.parameters(), lr=0.1, momentum=momenta[0])
-    generator = torch.Generator().manual_seed(seed)
+    reference = torch.optim.SGD(groups(theirs.values()), lr=0.1, weight_decay=0.01)
+    optimizer = gradgate.optim.SGD(groups(model.parameters()), lr=0.1, weight_decay=0.01)
+    generator = torch.Generator().manual_seed(0)
     for momentum in momenta:
-        reference.param_groups[0]["momentum"] = momentum
-        optimizer.param_groups[0]["momentum"] = momentum
+        for one in (reference, optimizer):
+            for i, group in enumerate(one.param_groups):
+                group["momentum"] = momentum[i] if isinstance(momentum, tuple) else momentum
         for name, p in model.named_parameters():
             p.grad = torch.randn(p.shape, generator=generator)
             theirs[name].grad = p.grad.clone()
         optimizer.step()
         reference.step()
-    return max((p - theirs[name]).abs().max().item() for name, p in model.named_parameters())
+        for name, p in model.named_parameters():
+            torch.testing.assert_close(p.detach(), theirs[name].detach(), rtol=1e-6, atol=1e-6)
+        state = optimizer.state_dict()["state"]
+        for i, p in enumerate(theirs.values()):
+            buffer = reference.state[p].get("momentum_buffer")
+            wanted = torch.zeros_like(p) if buffer is None else buffer
+            torch.testing.assert_close(state[i]["momentum_buffer"], wanted, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("momenta", [
-    [0.9, 0.9, 0.9], [0, 0, 0.9, 0.9], [0.9, 0.9, 0, 0, 0.9, 0.9], [0, 0.9, 0, 0.5]], ids=str)
-def test_momentum_switched_on_and_off(momenta):
-    assert against_pytorch(momenta) < 1e-6
+def test_a_fused_step_without_momentum_moves_none():
+    """It leaves the momenta's memory alone, and needs less traffic than one with momentum."""
+    model = compiled()
+    optimizer = gradgate.optim.SGD(groups(model.parameters()), lr=0.1, momentum=0.9)
+    step(model, optimizer)
+    runtime = model.runtime
+    weights = runtime.weights
+
+    def stored():
+        return [runtime.device.read(w.momentum, w.size) for w in weights]
+
+    def traffic(n):
+        before = model.profile().total
+        step(model, optimizer, n)
+        after = model.profile().total
+        return after.read_bytes - before.read_bytes, after.write_bytes - before.write_bytes
+
+    both, before = traffic(1), stored()
+    optimizer.param_groups[1]["momentum"] = 0
+    first = traffic(2)
+    middle = stored()
+    optimizer.param_groups[0]["momentum"] = 0
+    none = traffic(3)
+    assert all(any(data) for data in before)
+    assert middle[1] == before[1] and middle[0] != before[0]
+    assert stored() == middle
+    sizes = [w.size for w in weights]
+    for axis in (0, 1):
+        assert both[axis] - first[axis] == sizes[1] and first[axis] - none[axis] == sizes[0]
 
 
 def test_a_new_optimizer_starts_without_momentum():

@@ -67,25 +67,22 @@ def test_feature_map(config, channels):
 def test_convolution_weights(config):
     shape = (11, 5, 3, 2)
     w = Weights("w", 11, 5, 3, 2, config)
-    weight, bias, momentum, other = random(shape), random(11, 1), random(shape, 2), random(11, 3)
-    copy, master = w.pack_copy(weight, bias), w.pack_master(weight, bias, momentum, other)
-    assert (len(copy), len(master)) == (w.copy_size, w.master_size)
-    tm, v = config.tm, config.vlanes
+    weight, bias = random(shape), random(11, 1)
+    copy, master = w.pack_copy(weight, bias), w.pack(weight, bias)
+    assert (len(copy), len(master)) == (w.copy_size, w.size)
+    assert w.copied == (config.fmt == "bf16")
+    if not w.copied:
+        assert copy == master
+    tm = config.tm
     rounded = from_operand(to_operand(weight, config.fmt), config.fmt)
     for m, n, kr, kc in ((0, 0, 0, 0), (10, 4, 2, 1), (9, 3, 0, 1)):
         entry = (n * 3 + kr) * 2 + kc
         at = ((m // tm) * w.entries + entry) * tm
         assert operand(copy, (at + m % tm) * config.elem_bytes, config) == rounded[m, n, kr, kc]
-        word = 2 * at + m % tm // v * 2 * v + m % v
-        assert struct.unpack_from("<f", master, 4 * word)[0] == weight[m, n, kr, kc]
-        assert struct.unpack_from("<f", master, 4 * (word + v))[0] == momentum[m, n, kr, kc]
+        assert struct.unpack_from("<f", master, 4 * (at + m % tm))[0] == weight[m, n, kr, kc]
     at = (w.entries - 1) * tm + 3
-    assert struct.unpack_from("<f", w.pack_gradient(weight, bias), 4 * at)[0] == bias[3]
-    for got, wanted in zip(w.unpack_master(master, shape), (weight, bias, momentum, other),
-                           strict=True):
-        np.testing.assert_array_equal(got, wanted)
-    for got, wanted in zip(w.unpack_gradient(w.pack_gradient(weight, bias), shape), (weight, bias),
-                           strict=True):
+    assert struct.unpack_from("<f", master, 4 * at)[0] == bias[3]
+    for got, wanted in zip(w.unpack(master, shape), (weight, bias), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 
@@ -99,16 +96,15 @@ def test_linear_weights_follow_the_map_in_memory(config):
     weight = np.arange(m * channels * rows * cols, dtype=np.float32).reshape(m, -1) % 251
     values = np.arange(channels * rows * cols, dtype=np.float32).reshape(1, channels, rows, cols)
     memory = flat.unpack(x.pack(values))[0, :, 0, 0]
-    full, _ = Weights("w", m, flat.channels, 1, 1, config).unpack_gradient(
-        w.pack_gradient(weight, None), (m, flat.channels, 1, 1))
+    data = w.pack(weight, None)
+    full, _ = Weights("w", m, flat.channels, 1, 1, config).unpack(data, (m, flat.channels, 1, 1))
     np.testing.assert_allclose(full[:, :, 0, 0] @ memory, weight @ values.reshape(-1), rtol=1e-6)
-    np.testing.assert_array_equal(w.unpack_gradient(w.pack_gradient(weight, None), weight.shape)[0],
-                                  weight)
+    np.testing.assert_array_equal(w.unpack(data, weight.shape)[0], weight)
 
 
 def test_weights_that_are_not_finite_are_refused():
     w = Weights("conv3", 1, 1, 1, 1, BF16)
-    with pytest.raises(NumericError, match="conv3"):
-        w.pack_master(np.array([[[[np.nan]]]]), None, None, None)
-    with pytest.raises(NumericError, match="gradient of conv3"):
-        w.pack_gradient(np.array([[[[np.inf]]]]), None)
+    with pytest.raises(NumericError, match="^conv3 has values"):
+        w.pack(np.array([[[[np.nan]]]]), None)
+    with pytest.raises(NumericError, match="^gradient of conv3 has values"):
+        w.pack(np.array([[[[np.inf]]]]), None, "gradient of ")

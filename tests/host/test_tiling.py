@@ -62,6 +62,19 @@ def test_tiles_fit(w, config):
     assert covers(tile.chunks, w.n, w.kernel)
 
 
+@given(st.integers(1, 6), st.integers(0, 3), st.integers(1, 30), st.integers(-5, 40))
+def test_rows_worked_off_while_a_pooling_is_undone(kernel, more, count, first):
+    stride = kernel + more
+    w = Window(1, 1, 1, (50, 50), (50, 50), pool=((kernel, kernel), (stride, 1)))
+    windows = {row // stride for row in range(first, first + count)}
+    assert w.unpooled(0, count) >= len(windows) * stride
+    windows = {row // stride for row in range(count)}
+    assert w.unpooled(0, count, aligned=True) == len(windows) * stride
+    assert max(len({row // stride for row in range(at, at + count)}) for at in range(stride)
+               ) * stride == w.unpooled(0, count)
+    assert Window(1, 1, 1, (50, 50), (50, 50)).unpooled(0, count) == count
+
+
 def test_a_small_layer_is_one_tile():
     w = Window(2, 16, 8, (6, 6), (6, 6), (3, 3), (1, 1), (1, 1))
     tile = forward_tiling(w, Config())
