@@ -16,9 +16,9 @@ from gradgate.hw.isa import Unit
 __all__ = ["MEMORY", "Generator"]
 
 MEMORY = 0x14000  # bytes: program, then random data, then room for results
-PROGRAM, DATA, RESULTS = 0x0000, 0x4000, 0xc000
-STEPS = ("scale", "bias", "opd_add", "mask", "sgd", "relu", "imm0", "imm1", "imm2", "opd_base",
-         "opd_fp32")  # fields that ask for steps of the vector unit
+PROGRAM, DATA, TAGS, RESULTS = 0x0000, 0x4000, 0xb000, 0xc000  # TAGS: data, mostly tags
+STEPS = ("scale", "bias", "opd_add", "mask", "sgd", "mom", "relu", "imm0", "imm1", "imm2",
+         "opd_base", "opd_fp32")  # fields that ask for steps of the vector unit
 SLOTS = (DATA - PROGRAM) // isa.BYTES
 
 
@@ -106,9 +106,10 @@ class Generator:
         sign = rng.integers(0, 2, count)
         values = sign << (width - 1) | exponent << self.config.man_bits | mantissa
         values[rng.random(count) < 0.05] = 0
-        if width == 16:  # some tags
-            tags = rng.random(count) < 0.2
-            values[tags] = 0x4000 | rng.integers(0, 12, count)[tags]
+        share = np.full(count, 0.2 if width == 16 else 0)  # of tags
+        share[(TAGS - DATA) * 8 // width:(RESULTS - DATA) * 8 // width] = 0.8
+        tags = rng.random(count) < share
+        values[tags] = 0x4000 << (width - 16) | (rng.integers(0, 12, count)[tags] << (width - 16))
         return values.astype(bits).view(np.uint8)
 
     def _add(self, instruction):
@@ -118,15 +119,20 @@ class Generator:
 
     # memory streams
 
-    def _runs(self, beats, low, high, *, overlap=True, loops=3):
-        """Runs of `beats` beats in low..high: (base, [len, n1, ...], [s1, ...], beats touched)."""
+    def _runs(self, beats, low, high, *, overlap=True, loops=3, multiple=1):
+        """Runs of `beats` beats in low..high: (base, [len, n1, ...], [s1, ...], beats touched).
+
+        Lengths and strides are multiples of `multiple` beats.
+        """
         unit = self.config.beat_bytes
-        shape = _factors(self.random, beats, loops + 1)
+        shape = _factors(self.random, beats // multiple, loops + 1)
+        shape[0] *= multiple
         extent = [shape[0] * unit]  # of everything inside the loop, contiguous
         for count in shape[1:]:
             extent.append(extent[-1] * count)
         for attempt in itertools.count():
-            slack = 0 if attempt > 20 else self.random.choice((0, 0, unit, 3 * unit, 4096))
+            slack = 0 if attempt > 20 else multiple * self.random.choice(
+                (0, 0, unit, 3 * unit, 4096 // multiple))
             strides = [sign * (size + slack) for size, sign in
                        zip(extent, self.random.choices((1, 1, -1), k=loops), strict=False)]
             if overlap and self.coin(0.2):
@@ -164,35 +170,90 @@ class Generator:
         return self._load(Unit.LOAD_B, self.config.b_depth)
 
     def _load(self, unit, depth):
-        config, rnd = self.config, self.random
-        e, tn = config.beat_elems, config.tn
+        return (self._unpool if self.coin(0.4) else self._copy)(unit, depth)
+
+    def _copy(self, unit, depth):
+        """A LOAD of words as they are."""
+        tn, rnd = self.config.tn, self.random
         pack = tn >= 8 and self.coin(0.3)
-        spp = 4 // e if pack else rnd.randint(1, tn // e)
-        nb = 1 if pack else rnd.randint(1, 3)
-        room = tn - spp * e
-        cstep = rnd.randint(0, room // (nb - 1)) if nb > 1 else 0
-        ch0 = rnd.randint(0, room - (nb - 1) * cstep)
         n2, n1, n0 = rnd.randint(1, 3), rnd.randint(1, 5), rnd.randint(1, 9)
-        lo1, lo0 = (rnd.choice((0, 0, 1, 2)) for _ in range(2))
-        hi1, hi0 = max(lo1, n1 - rnd.choice((0, 0, 1))), max(lo0, n0 - rnd.choice((-1, 0, 0, 2)))
-        fields = {
-            "pack": pack, "padneg": self.coin(0.05), "abase": self._address(depth), "spp": spp,
-            "ch0": ch0, "nb": nb, "cstep": cstep, "n2": n2, "n1": n1, "n0": n0,
+        fields = self._loops(n2, n1, n0, pack) | {
+            "pack": pack, "padneg": self.coin(0.05), "abase": self._address(depth),
             "k2": rnd.randint(0, 255), "k1": rnd.randint(0, tn),
             "k0": 4 if pack else rnd.randint(0, 3),
             "a2": self._address(depth), "a1": rnd.choice((n0, self._address(depth))),
-            "lo1": lo1, "hi1": hi1, "lo0": lo0, "hi0": hi0,
             "sd1": rnd.randint(1, 3), "sd0": 1 if pack else rnd.randint(1, 3)}
-        valid = max(0, min(hi1, n1) - lo1) * max(0, min(hi0, n0) - lo0)
-        low, high = self._source()
-        touched = set()
-        if beats := nb * n2 * valid * spp:
-            base, shape, strides, touched = self._runs(beats, low, high)
-            fields |= _descriptor(base, shape, strides)
+        touched = self._transfer(fields)
         words = {(fields["abase"] + i2 * fields["a2"] + i1 * fields["a1"]
                   + (i0 // (tn // 4) if pack else i0)) % depth
                  for i2 in range(n2) for i1 in range(n1) for i0 in range(n0)}
         return Instruction(unit, fields, {"memory": touched}, {unit: words})
+
+    def _unpool(self, unit, depth):
+        """A LOAD of pooling windows of a map that cuts some off, or is larger than all of them."""
+        rnd = self.random
+        n2, n, u, v, cut, size = rnd.randint(1, 2), [], [], [], [], []
+        for most in (3, 4):
+            n.append(rnd.randint(1, most))
+            u.append(rnd.randint(1, 15) if n[-1] == 1 else rnd.randint(1, 3))
+            v.append(u[-1] if self.coin(0.7) else rnd.randint(0, u[-1]))
+            cut.append(rnd.choice((0, rnd.randrange(u[-1]))))
+            size.append(max(0, n[-1] * u[-1] - cut[-1] + rnd.choice((0, 0, -1, -2, -3, 3))))
+        rows, columns = size
+        fields = self._loops(n2, *n, few=True) | {
+            "unpool": 1, "abase": self._address(depth), "a1": columns,
+            "a2": rnd.choice((rows * columns, rows * columns, rnd.randint(0, rows * columns))),
+            **{name: rnd.randint(0, 255) for name in ("k2", "k1", "k0")},
+            "u1": u[0], "u0": u[1], "v1": v[0], "v0": v[1], "x1": cut[0], "x0": cut[1],
+            # without effect
+            "padneg": self.coin(), "pack": self.coin(), "sd1": rnd.randint(1, 3),
+            "sd0": rnd.randint(1, 3)}
+        touched = self._transfer(fields)
+        if touched:
+            low, high = (TAGS, RESULTS) if self.coin(0.7) else self._source()
+            move = self._shift(touched, low, high)
+            if move is None:
+                move = self._shift(touched, DATA, RESULTS) or 0
+            fields["t_base"] = fields["d_base"] + move
+            touched |= {address + move for address in touched}
+        words = {(fields["abase"] + i2 * fields["a2"] + r * columns + c) % depth
+                 for i2 in range(n2) for r in range(n[0] * u[0] - cut[0])
+                 for c in range(min(columns, n[1] * u[1] - cut[1]))
+                 if r * columns < fields["a2"]}
+        return Instruction(unit, fields, {"memory": touched}, {unit: words})
+
+    def _loops(self, n2, n1, n0, pack=False, few=False):
+        """The fields of the loops over n2 * n1 * n0 pixels or windows, and of what is valid."""
+        config, rnd = self.config, self.random
+        e, tn = config.beat_elems, config.tn
+        spp = 4 // e if pack else rnd.randint(1, min(2, tn // e) if few else tn // e)
+        nb = 1 if pack else rnd.randint(1, 2 if few else 3)
+        room = tn - spp * e
+        cstep = rnd.randint(0, room // (nb - 1)) if nb > 1 else 0
+        lo1, lo0 = (rnd.choice((0, 0, 0, 1) if few else (0, 0, 1, 2)) for _ in range(2))
+        return {"ch0": rnd.randint(0, room - (nb - 1) * cstep), "cstep": cstep, "spp": spp,
+                "nb": nb, "n2": n2, "n1": n1, "n0": n0, "lo1": lo1, "lo0": lo0,
+                "hi1": max(lo1, n1 - rnd.choice((0, 0, 0, 1) if few else (0, 0, 1))),
+                "hi0": max(lo0, n0 - rnd.choice((-1, 0, 0, 1) if few else (-1, 0, 0, 2)))}
+
+    def _transfer(self, fields):
+        """Add the memory side of a LOAD with these loops to its fields; the beats it reads."""
+        valid = math.prod(max(0, min(fields[f"hi{i}"], fields[f"n{i}"]) - fields[f"lo{i}"])
+                          for i in range(2))
+        beats = fields["nb"] * fields["n2"] * valid * fields["spp"]
+        if not beats:
+            return set()
+        base, shape, strides, touched = self._runs(beats, *self._source())
+        fields |= _descriptor(base, shape, strides)
+        return touched
+
+    def _shift(self, touched, low, high):
+        """How far to move beats so that they lie in low..high, at random; None if they cannot."""
+        unit = self.config.beat_bytes
+        least, most = min(touched), max(touched) + unit
+        if most - least > high - low:
+            return None
+        return low - least + unit * self.random.randrange((high - low - (most - least)) // unit + 1)
 
     def _address(self, depth):
         return self.random.randrange(65536 if self.coin(0.2) else depth)
@@ -326,71 +387,80 @@ class Generator:
                 break
         fields = {"src_base": base, "pool": pool, "w1": w[0], "w0": w[1],
                   **dict(zip(("as2", "as1", "as0", "aw1", "aw0"), strides, strict=True))}
-        tag_out = pool and self.coin(0.4)
-        return self._post(fields, p, {"region": self._regions(words)}, tag_out)
+        return self._post(fields, p, {"region": self._regions(words)}, pool and self.coin(0.6))
 
     def vectors(self):
         """A memory stream through the vector unit into memory."""
         config, rnd = self.config, self.random
         p = [rnd.randint(1, 2), rnd.randint(1, 4), rnd.randint(1, 6)]
         fp32 = config.fmt == "fp32" or self.coin()
-        odd = fp32 and self.coin(0.3)
-        size = math.prod(p) * config.tm * (4 if fp32 else config.elem_bytes) * (2 if odd else 1)
+        size = math.prod(p) * config.tm * (4 if fp32 else config.elem_bytes)
         low, high = self._source()
         base = low + config.beat_bytes * rnd.randrange((high - low - size) // config.beat_bytes)
-        fields = {"src_mem": 1, "src_fp32": fp32, "src_odd": odd, "src_base": base,
-                  "w1": 1, "w0": 1}
+        fields = {"src_mem": 1, "src_fp32": fp32, "src_base": base, "w1": 1, "w0": 1}
         source = set(range(base, base + size, config.beat_bytes))
         return self._post(fields, p, {"memory": source}, False)
 
-    def _post(self, fields, p, reads, tag_out):
+    def _post(self, fields, p, reads, tags):
         config, rnd = self.config, self.random
-        pixels = math.prod(p)
-        fields |= {"p2": p[0], "p1": p[1], "p0": p[2], "tag_out": tag_out}
-        operand = None if tag_out else rnd.choice((None, None, "opd_add", "mask", "sgd"))
-        if not tag_out:
-            if operand != "sgd":
-                fields |= {"scale": self.coin(0.3), "imm0": self._number(-8, 2),
-                           "relu": self.coin(0.3),
-                           "bias": operand != "opd_add" and self.coin(0.3)}
-        fields["out_fp32"] = config.fmt == "fp32" or not tag_out and self.coin()
+        fields |= {"p2": p[0], "p1": p[1], "p0": p[2], "tags": tags}
+        operand = rnd.choice((None, None, "opd_add", "mask", "sgd"))
         if operand == "sgd":
-            fields |= {"sgd": 1, "imm0": self._number(-12, -4), "imm1": self._number(-2, 0),
-                       "imm2": self._number(-10, 0)}
+            fields |= {"sgd": 1, "mom": not tags and self.coin(), "imm0": self._number(-12, -4),
+                       "imm1": self._number(-2, 0), "imm2": self._number(-10, 0)}
+        else:
+            fields |= {"scale": self.coin(0.3), "imm0": self._number(-8, 2),
+                       "relu": self.coin(0.3), "bias": operand != "opd_add" and self.coin(0.3)}
+        fields["out_fp32"] = self.coin()
         touched = set(reads.get("memory", ()))
         if fields.get("bias"):
-            size = 2 * config.groups * config.beat_bytes
+            size = config.groups * config.beat_bytes
             fields["imm2"] = DATA + config.beat_bytes * rnd.randrange((RESULTS - DATA - size)
                                                                       // config.beat_bytes)
             touched |= set(range(fields["imm2"], fields["imm2"] + size, config.beat_bytes))
 
-        wide = fields["out_fp32"] or operand == "sgd"
-        beats = pixels * config.tm * (4 if wide else config.elem_bytes) // config.beat_bytes
-        beats *= 2 if operand == "sgd" else 1
-        base, shape, strides, written = self._runs(beats, RESULTS, MEMORY, overlap=False, loops=2)
-        fields |= {"out_base": base, "o_len": shape[0], "o_n1": shape[1], "o_n2": shape[2],
-                   "o_s1": strides[0], "o_s2": strides[1]}
+        wide = config.fmt == "fp32" or fields["out_fp32"] or operand == "sgd"
+        written, second = self._outputs(fields, math.prod(p), wide)
         if operand:
             fields |= {operand: 1, "opd_fp32": wide}
-            moves = [0] if operand == "sgd" and self.coin() else []  # in place
-            low, high = self._source()
-            least, most = min(written), max(written) + config.beat_bytes
-            if most - least <= high - low:
-                moves += [low - least + config.beat_bytes * rnd.randrange(
-                    (high - low - (most - least)) // config.beat_bytes + 1)]
-            move = moves[0] if moves else 0
-            if move and abs(move) < most - least:
-                move = 0
-            fields["opd_base"] = base + move
+            move = None
+            if operand != "sgd" or self.coin():
+                move = self._shift(written, *self._source())
+            if move is None or abs(move) < max(written) + config.beat_bytes - min(written):
+                move = 0  # in place
+            fields["opd_base"] = fields["out_base"] + move
             if move:
                 touched |= {address + move for address in written}
-        if not touched.isdisjoint(written):
+        if not touched.isdisjoint(written | second):
             bare = {name: value for name, value in fields.items() if name not in STEPS}
-            return self._post(bare, p, reads, tag_out)
+            return self._post(bare, p, reads, tags)
         if operand:
             touched |= {address + move for address in written}
-        reads = reads | {"memory": touched}
-        return Instruction(Unit.POST, fields, reads, {"memory": written})
+        if fields.get("mom"):
+            touched |= second
+        return Instruction(Unit.POST, fields, reads | {"memory": touched},
+                           {"memory": written | second})
+
+    def _outputs(self, fields, pixels, wide):
+        """Add the runs and bases of the outputs to the fields; the beats of both outputs."""
+        config = self.config
+        beats = pixels * config.tm * (4 if wide else config.elem_bytes) // config.beat_bytes
+        share = 2 if fields["tags"] and wide and config.fmt == "bf16" else 1
+        while True:
+            base, shape, strides, written = self._runs(
+                beats, RESULTS, MEMORY, overlap=False, loops=2, multiple=share)
+            fields |= {"out_base": base, "o_len": shape[0], "o_n1": shape[1], "o_n2": shape[2],
+                       "o_s1": strides[0], "o_s2": strides[1]}
+            if not fields["tags"] and not fields.get("mom"):
+                return written, set()
+            starts = [x // share for x in _offsets(shape[1:], strides)]
+            second = {start + config.beat_bytes * i for start in starts
+                      for i in range(shape[0] // share)}
+            move = self._shift(second, RESULTS, MEMORY)
+            second = {move + address for address in second}
+            if second.isdisjoint(written):
+                fields["aux_base"] = move
+                return written, second
 
     def _number(self, low, high):
         """Bits of a random fp32 number of magnitude 2^low..2^high."""

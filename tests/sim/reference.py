@@ -1,6 +1,7 @@
 """docs/program.md read literally: a slow interpreter in plain Python, to check fast ones."""
 
-from itertools import product
+from fractions import Fraction
+from itertools import product, repeat
 
 from gradgate.hw import isa
 from gradgate.hw.isa import Unit
@@ -25,7 +26,7 @@ class Reference:
     """Executes instructions one after the other; state starts as zero.
 
     Attributes: `memory` (bytearray), `flags` (set of names), `active` and `beats` (counts per unit,
-    and of "read" and "write").
+    of POST those of the first output, and of "read" and "write").
     """
 
     def __init__(self, config, memory):
@@ -73,14 +74,11 @@ class Reference:
     # LOAD_A, LOAD_B
 
     def load(self, x):
-        config, fmt = self.config, self.config.fmt
-        tn, e = config.tn, config.beat_elems
-        addresses = [x["d_base"] + i3 * x["d_s3"] + i2 * x["d_s2"] + i1 * x["d_s1"]
-                     + k * config.beat_bytes
-                     for i3, i2, i1, k in box(x["d_n3"], x["d_n2"], x["d_n1"], x["d_len"])]
-        self.beats["read"] += len(addresses)
-        stream = iter(addresses)
-        buffer = self.a if x["unit"] == Unit.LOAD_A else self.b
+        fmt, tn, e = self.config.fmt, self.config.tn, self.config.beat_elems
+        if x["unpool"]:
+            self.unpool(x)
+            return
+        stream = self.transfer(x, x["d_base"])
         for b, i2, i1, i0 in box(x["nb"], x["n2"], x["n1"], x["n0"]):
             valid = x["lo1"] <= i1 < x["hi1"] and x["lo0"] <= i0 < x["hi0"]
             sk = (i2 * x["k2"] + i1 // x["sd1"] * x["k1"] + i0 // x["sd0"] * x["k0"]) % tn
@@ -89,11 +87,42 @@ class Reference:
                 beat = [LOWEST[fmt] if x["padneg"] else 0] * e
                 if valid:
                     beat = [self.canonical(fmt, v) for v in self.elements(next(stream), fmt)]
-                for i, value in enumerate(beat):
-                    channel = x["ch0"] + b * x["cstep"] + s * e + i
-                    buffer[ad % len(buffer)][(sk + channel) % tn] = value
-                self.active[x["unit"].name] += 1
+                self.put(x, ad, sk, x["ch0"] + b * x["cstep"] + s * e, beat)
         assert next(stream, None) is None
+
+    def unpool(self, x):
+        fmt, e = self.config.fmt, self.config.beat_elems
+        stream, tags = self.transfer(x, x["d_base"]), self.transfer(x, x["t_base"])
+        for b, i2, i1, i0, s in box(x["nb"], x["n2"], x["n1"], x["n0"], x["spp"]):
+            beat = tag = [0] * e
+            if valid := x["lo1"] <= i1 < x["hi1"] and x["lo0"] <= i0 < x["hi0"]:
+                beat = [self.canonical(fmt, v) for v in self.elements(next(stream), fmt)]
+                tag = [v >> (self.config.man_bits - 7) & 127
+                       for v in self.elements(next(tags), fmt)]
+            for j1, j0 in box(x["u1"], x["u0"]):
+                r, c = i1 * x["u1"] + j1 - x["x1"], i0 * x["u0"] + j0 - x["x0"]
+                here = valid and j1 < x["v1"] and j0 < x["v0"]
+                values = [v if here and t == j1 * x["v0"] + j0 else 0
+                          for v, t in zip(beat, tag, strict=True)]
+                if r >= 0 and c >= 0 and c < x["a1"] and r * x["a1"] < x["a2"]:
+                    self.put(x, x["abase"] + i2 * x["a2"] + r * x["a1"] + c,
+                             i2 * x["k2"] + r * x["k1"] + c * x["k0"],
+                             x["ch0"] + b * x["cstep"] + s * e, values)
+        assert next(stream, None) is next(tags, None) is None
+
+    def transfer(self, x, base):
+        """The addresses of the beats that a LOAD reads from `base` on."""
+        addresses = [base + i3 * x["d_s3"] + i2 * x["d_s2"] + i1 * x["d_s1"]
+                     + k * self.config.beat_bytes
+                     for i3, i2, i1, k in box(x["d_n3"], x["d_n2"], x["d_n1"], x["d_len"])]
+        self.beats["read"] += len(addresses)
+        return iter(addresses)
+
+    def put(self, x, address, skew, channel, values):
+        buffer = self.a if x["unit"] == Unit.LOAD_A else self.b
+        for i, value in enumerate(values):
+            buffer[address % 65536 % len(buffer)][(skew + channel + i) % self.config.tn] = value
+        self.active[x["unit"].name] += 1
 
     # COMPUTE
 
@@ -178,48 +207,61 @@ class Reference:
             for bits in self.elements(address + k * self.config.beat_bytes, fmt):
                 yield self.canonical(fmt, bits) << (0 if fmt == "fp32" else 16)
 
-    def runs(self, x, base):
-        return [base + i2 * x["o_s2"] + i1 * x["o_s1"] for i2, i1 in box(x["o_n2"], x["o_n1"])]
+    def runs(self, x, base, share=1):
+        """(address, beats) of each run of an output or operand, `share` of its size."""
+        return [(int(base + share * (i2 * x["o_s2"] + i1 * x["o_s1"])), int(share * x["o_len"]))
+                for i2, i1 in box(x["o_n2"], x["o_n1"])]
+
+    def gather(self, x, base, fmt):
+        """Canonical elements of the runs from `base`, as fp32."""
+        runs = self.runs(x, base)
+        self.beats["read"] += sum(beats for _, beats in runs)
+        return (value for at, beats in runs for value in self.stream(at, beats, fmt))
+
+    def store(self, runs, elements):
+        """Write (format, bits) pairs to runs that have just room for them."""
+        data = b"".join(bits.to_bytes(4 if fmt == "fp32" else 2, "little")
+                        for fmt, bits in elements)
+        for at, beats in runs:
+            size = beats * self.config.beat_bytes
+            self.memory[at:at + size] = data[:size]
+            assert len(data) >= size
+            data = data[size:]
+            self.beats["write"] += beats
+        assert not data
 
     def post(self, x):
         config, v = self.config, self.config.vlanes
         bias = [0] * config.tm
         if x["bias"]:
-            self.beats["read"] += 2 * config.groups
-            for group in range(config.groups):
-                at = x["imm2"] + group * 2 * config.beat_bytes
-                bias[group * v:group * v + v] = self.stream(at, 1, "fp32")
-        operands = iter(())
+            self.beats["read"] += config.groups
+            bias = list(self.stream(x["imm2"], config.groups, "fp32"))
+        operands = momenta = repeat(None)
         if x["opd_add"] or x["mask"] or x["sgd"]:
-            fmt = "fp32" if x["opd_fp32"] or x["sgd"] else config.fmt
-            starts = self.runs(x, x["opd_base"])
-            self.beats["read"] += len(starts) * x["o_len"]
-            operands = (value for at in starts for value in self.stream(at, x["o_len"], fmt))
+            operands = self.gather(x, x["opd_base"],
+                                   "fp32" if x["opd_fp32"] or x["sgd"] else config.fmt)
+        if x["sgd"]:
+            momenta = self.gather(x, x["aux_base"], "fp32") if x["mom"] else repeat(0)
 
-        out = []
-        for vector, tags, group in self.source(x):
-            if x["tag_out"]:
-                out += [(config.fmt, tag(config.fmt, t)) for t in tags]
-                continue
-            w = [next(operands, None) for _ in range(v)]
-            momentum = [next(operands) for _ in range(v)] if x["sgd"] else [None] * v
-            steps = [self.steps(x, *element) for element in
-                     zip(vector, bias[group * v:group * v + v], w, momentum, strict=True)]
-            if x["sgd"]:
-                out += [("fp32", w) for w, _ in steps] + [("fp32", m) for _, m in steps]
-            elif x["out_fp32"]:
-                out += [("fp32", y) for y, _ in steps]
-            else:
-                out += [(config.fmt, self.rounded(to_operand(config.fmt, y))) for y, _ in steps]
+        wide = config.fmt == "fp32" or x["out_fp32"] or x["sgd"]
+        out, momentum, tags = [], [], []
+        for vector, winners, group in self.source(x):
+            for value, winner, b in zip(vector, winners, bias[group * v:group * v + v],
+                                        strict=True):
+                y, mom = self.steps(x, value, b, next(operands), next(momenta))
+                out.append(("fp32", y) if wide else
+                           (config.fmt, self.rounded(to_operand(config.fmt, y))))
+                momentum.append(("fp32", mom))
+                tags.append((config.fmt, tag(config.fmt, winner)))
 
-        data = b"".join(bits.to_bytes(4 if fmt == "fp32" else 2, "little") for fmt, bits in out)
-        length = x["o_len"] * config.beat_bytes
-        starts = self.runs(x, x["out_base"])
-        assert len(data) == len(starts) * length
-        for k, at in enumerate(starts):
-            self.memory[at:at + length] = data[k * length:(k + 1) * length]
-        self.beats["write"] += len(data) // config.beat_bytes
-        self.active["POST"] += len(data) // config.beat_bytes
+        runs = self.runs(x, x["out_base"])
+        self.store(runs, out)
+        self.active["POST"] += sum(beats for _, beats in runs)
+        if x["mom"]:
+            self.store(self.runs(x, x["aux_base"]), momentum)
+        if x["tags"]:
+            half = wide and config.fmt == "bf16"
+            self.store(self.runs(x, x["aux_base"], Fraction(1, 2) if half else 1), tags)
 
     def source(self, x):
         """(vector, tags, group of channels) in the order of docs/program.md."""
@@ -227,17 +269,11 @@ class Reference:
         if x["src_mem"]:
             count = x["p2"] * x["p1"] * x["p0"] * config.groups
             fmt = "fp32" if x["src_fp32"] else config.fmt
-            if x["src_odd"]:
-                self.beats["read"] += 2 * count
-                for k in range(count):
-                    at = x["src_base"] + 2 * k * config.beat_bytes
-                    yield list(self.stream(at, 1, fmt)), None, k % config.groups
-                return
             beats = count * v * (4 if fmt == "fp32" else 2) // config.beat_bytes
             self.beats["read"] += beats
             elements = self.stream(x["src_base"], beats, fmt)
             for k in range(count):
-                yield [next(elements) for _ in range(v)], None, k % config.groups
+                yield [next(elements) for _ in range(v)], [0] * v, k % config.groups
             return
         window = (x["w1"], x["w0"]) if x["pool"] else (1, 1)
         for i2, i1, i0, group in box(x["p2"], x["p1"], x["p0"], config.groups):

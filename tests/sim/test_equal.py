@@ -12,9 +12,10 @@ from tests.sim.programs import MEMORY, Generator
 
 CONFIGS = [
     Config(tm=2, tn=4, beat_bits=32, a_depth=32, b_depth=64, acc_depth=32, max_burst=8),
-    Config(tm=4, tn=8, beat_bits=64, a_depth=64, b_depth=64, acc_depth=64, max_burst=16),
+    Config(tm=4, tn=8, beat_bits=64, a_depth=64, b_depth=64, acc_depth=64, max_burst=16,
+           read_ports=3, write_ports=2),
     Config(tm=4, tn=4, fmt="fp32", beat_bits=128, a_depth=64, b_depth=32, acc_depth=32,
-           max_burst=16),
+           max_burst=16, write_ports=2),
 ]
 TIMINGS = [
     MemoryTiming(latency=1),

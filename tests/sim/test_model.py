@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+from gradgate.boards import MemoryTiming
 from gradgate.errors import BusError, DeviceTimeout, NumericError, ProgramError
 from gradgate.hw import numerics
 from gradgate.hw.config import Config
@@ -21,6 +22,8 @@ CONFIGS = [Config(tm=8, tn=16, a_depth=16, b_depth=32, acc_depth=16),
            Config(tm=2, tn=4, beat_bits=32, a_depth=16, b_depth=16, acc_depth=16),
            Config(tm=4, tn=8, fmt="fp32", beat_bits=64, a_depth=32, b_depth=16, acc_depth=16)]
 MEMORY = 1 << 16
+TAGS = 0x6000  # small ones, from here to SECOND
+SECOND = 0x8000  # momenta and second outputs
 
 
 def name(config):
@@ -197,6 +200,28 @@ def random_load(config, rng, unit):
         sd1=rng.randint(1, 3), sd0=rng.randint(1, 3))
 
 
+def random_unpool(config, rng, unit):
+    """Windows that the map cuts off at any side, or that do not cover it; tags of any number."""
+    u1, u0 = rng.randint(1, 4), rng.randint(1, 5)
+    n2, n1, n0, nb = rng.randint(1, 2), rng.randint(1, 4), rng.randint(1, 5), rng.randint(1, 2)
+    spp = rng.randint(1, config.tn // config.beat_elems)
+    lo1, hi1 = sorted(rng.randint(0, n1 + 1) for _ in range(2))
+    lo0, hi0 = sorted(rng.randint(0, n0 + 1) for _ in range(2))
+    per_image = max(min(hi1, n1) - lo1, 0) * max(min(hi0, n0) - lo0, 0) * spp
+    columns, rows = rng.randint(0, n0 * u0 + 2), rng.randint(0, n1 * u1 + 2)
+    beat = config.beat_bytes
+    return encode(
+        unit, unpool=1, d_base=0x1000 + beat * rng.randrange(64), t_base=TAGS, d_len=per_image,
+        d_n1=n2, d_n2=nb, d_n3=1, d_s1=beat * rng.randint(0, 9), d_s2=beat * rng.randint(0, 99),
+        abase=rng.randrange(65536), spp=spp, ch0=rng.randrange(config.tn), nb=nb,
+        cstep=rng.randrange(config.tn), k2=rng.randrange(256), k1=rng.randrange(256),
+        k0=rng.randrange(256), n2=n2, n1=n1, n0=n0, a1=columns, lo1=lo1, hi1=hi1, lo0=lo0, hi0=hi0,
+        a2=max(0, columns * rows - rng.randint(0, max(0, columns - 1))), u1=u1, u0=u0,
+        v1=rng.randint(0, u1), v0=rng.randint(0, u0), x1=rng.randrange(u1), x0=rng.randrange(u0),
+        # without effect
+        padneg=rng.randrange(2), pack=rng.randrange(2), sd1=rng.randrange(3), sd0=rng.randrange(3))
+
+
 def random_compute(config, rng):
     def step():
         return rng.choice([0, 1, 2, rng.randint(-5, 40), rng.randint(-32768, 32767)])
@@ -230,34 +255,26 @@ def random_compute(config, rng):
 
 
 def random_post(config, rng, memory_source):
-    """Operands, sources and bias lie in 0x1000..0x8000, the output above."""
+    """Operands, sources and bias lie in 0x1000..0x7000, second output above, the first last."""
     beat = config.beat_bytes
     flags = {f: rng.randrange(2) for f in ("scale", "bias", "relu", "src_fp32", "out_fp32")}
+    flags |= {"src_mem": 1} if memory_source else {"pool": rng.randrange(2)}
     operand = rng.choice(["opd_add", "mask", "sgd", None])
-    pool, tag_out = False, False
-    if memory_source:
-        flags["src_mem"] = 1
-        if flags["src_fp32"] or config.fmt == "fp32":
-            flags |= {"src_odd": rng.randrange(2), "src_fp32": 1}
-    elif pool := rng.randrange(2):
-        tag_out = rng.randrange(2)
-    flags["pool"] = pool
-    if tag_out:
-        flags, operand = {"pool": 1, "tag_out": 1}, None
     if operand:
         flags[operand] = 1
         flags["opd_fp32"] = operand != "sgd" and flags["out_fp32"]
     if operand == "sgd":
-        flags |= {"scale": 0, "bias": 0, "relu": 0}
+        flags |= {"scale": 0, "bias": 0, "relu": 0, "mom": rng.randrange(2)}
     if operand == "opd_add":
-        flags |= {"bias": 0}
-    elif operand == "opd_add":
         flags["bias"] = 0
+    if flags.get("pool") and not flags.get("mom"):
+        flags["tags"] = rng.randrange(3) > 0
     p2, p1, p0 = rng.randint(1, 2), rng.randint(1, 3), 2 * rng.randint(1, 3)
 
-    size = 8 if operand == "sgd" else 4 if flags.get("out_fp32") else config.elem_bytes
+    size = 4 if operand == "sgd" or flags["out_fp32"] else config.elem_bytes
     total = p2 * p1 * p0 * config.tm * size // beat
-    o_n1 = rng.choice([k for k in (1, 2, 3, 6, total) if total % k == 0])
+    unit = 2 if flags.get("tags") and size > config.elem_bytes else 1  # beats
+    o_n1 = rng.choice([k for k in (1, 2, 3, 6, total // unit) if total % (unit * k) == 0])
     length = total // o_n1
     imm2 = 0x1000 + beat * rng.randrange(99)
     source = FloatSource(rng, "fp32")
@@ -267,9 +284,10 @@ def random_post(config, rng, memory_source):
         as2=rng.randint(-9, 9), as1=rng.randint(-9, 9), as0=rng.randint(-3, 3),
         aw1=rng.randint(-9, 9), aw0=rng.randint(-3, 3),
         imm2=source.near(120, 9) if operand == "sgd" else imm2,
-        opd_base=0x1000 + beat * rng.randrange(99), out_base=0x8000 + beat * rng.randrange(99),
-        o_len=length, o_n1=o_n1, o_s1=beat * (length + rng.randrange(3)), o_n2=1,
-        o_s2=beat * rng.randint(-9, 9), imm0=source.near(127, 4), imm1=source.near(126, 2))
+        opd_base=0x1000 + beat * rng.randrange(99), aux_base=SECOND + beat * rng.randrange(99),
+        out_base=0xa000 + beat * rng.randrange(99),
+        o_len=length, o_n1=o_n1, o_s1=beat * (length + unit * rng.randrange(3)), o_n2=1,
+        o_s2=beat * unit * rng.randint(-9, 9), imm0=source.near(127, 4), imm1=source.near(126, 2))
 
 
 def random_memory(config, rng, nonfinite=0):
@@ -283,6 +301,8 @@ def random_memory(config, rng, nonfinite=0):
         elif nonfinite and rng.randrange(64) == 0:
             bits |= 255 << config.man_bits
         words.append(bits)
+    for at in range(TAGS // size, SECOND // size):
+        words[at] = numerics.tag(config.fmt, rng.randrange(9)) if rng.randrange(8) else words[at]
     return np.array(words, f"<u{size}").tobytes()
 
 
@@ -299,7 +319,8 @@ def test_random_programs(config, seed):
     for index in range(16):
         kind = rng.randrange(5)
         if kind < 2:
-            program.append(random_load(config, rng, (Unit.LOAD_A, Unit.LOAD_B)[kind]))
+            load = rng.choice((random_load, random_unpool))
+            program.append(load(config, rng, (Unit.LOAD_A, Unit.LOAD_B)[kind]))
         elif kind < 4:
             program.append(random_compute(config, rng))
         else:
@@ -358,6 +379,9 @@ def test_concurrent_programs(config):
 # errors, tokens and the debug aid
 
 SMALL = CONFIGS[0]
+DRAIN = dict(p2=1, p1=1, p0=1, o_len=2, o_n1=1, o_n2=1, out_base=0x1000)
+WINDOWS = dict(unpool=1, d_len=6, d_n1=1, d_n2=1, d_n3=1, d_base=0x1000, nb=1, n2=1, n1=1, n0=3,
+               hi1=1, hi0=3, spp=2, u1=2, u0=2, v1=2, v0=2, a1=6, a2=12)
 
 
 def start(device, *instructions, at=0):
@@ -418,8 +442,24 @@ def test_deadlock_names_units_instructions_and_tokens(device):
     (ProgramError, [encode(Unit.POST, mask=1, sgd=1)], "more than one of"),
     (ProgramError, [encode(Unit.POST, scale=1, sgd=1)], "sgd with another step"),
     (ProgramError, [encode(Unit.POST, bias=1, opd_add=1)], "bias with opd_add"),
+    (ProgramError, [encode(Unit.POST, sgd=1, bias=1)], "sgd with another step"),
+    (ProgramError, [encode(Unit.POST, mom=1)], "mom without sgd"),
+    (ProgramError, [encode(Unit.POST, tags=1)], "tags without pool"),
+    (ProgramError, [encode(Unit.POST, tags=1, pool=1, sgd=1, mom=1)], "tags with mom"),
+    (ProgramError, [encode(Unit.POST, tags=1, pool=1, out_fp32=1, o_len=3)], "tags of half a beat"),
+    (ProgramError, [encode(Unit.POST, **DRAIN, pool=1, w1=1, w0=1, tags=1, aux_base=2)],
+     "output of tags address 0x00000002 is not"),
+    (BusError, [encode(Unit.POST, **DRAIN, pool=1, w1=1, w0=1, tags=1, aux_base=MEMORY)],
+     "output of tags of 16 bytes at 0x00010000"),
+    (BusError, [encode(Unit.POST, **DRAIN | {"o_len": 4}, sgd=1, mom=1, aux_base=MEMORY - 8)],
+     "momentum read of 32 bytes at 0x0000fff8"),
+    (ProgramError, [encode(Unit.LOAD_A, unpool=1, u1=2)], "u1 or u0 is 0"),
+    (ProgramError, [encode(Unit.LOAD_A, unpool=1, u1=2, u0=3, v0=4)], "larger than its stride"),
+    (ProgramError, [encode(Unit.LOAD_A, unpool=1, u1=2, u0=3, x1=2)], "a whole stride"),
+    (ProgramError, [encode(Unit.LOAD_A, **WINDOWS | {"d_len": 5})], "has 5 beats, .* take 6"),
+    (BusError, [encode(Unit.LOAD_A, **WINDOWS, t_base=MEMORY - 40)], "load of tags of 48 bytes"),
     (ProgramError, [encode(Unit.POST, bias=1, imm2=4)], "0x00000004 is not a multiple of the beat"),
-    (BusError, [encode(Unit.POST, bias=1, imm2=MEMORY - 8)], "bias read of 64 bytes at 0x0000fff8"),
+    (BusError, [encode(Unit.POST, bias=1, imm2=MEMORY - 8)], "bias read of 32 bytes at 0x0000fff8"),
     (BusError, [encode(Unit.LOAD_A, d_base=0, d_s1=-8, d_len=1, d_n1=2, d_n2=1, d_n3=1, nb=1, n2=1,
                        n1=1, n0=2, hi1=1, hi0=2, spp=1, sd1=1, sd0=1)], "at 0xfffffff8 is outside"),
 ])
@@ -427,6 +467,67 @@ def test_errors(device, error, instructions, words):
     with pytest.raises(error, match=f"(?s){words}"):
         start(device, *instructions)
     assert start(device).read_bytes == 64
+
+
+def bf16(values):
+    return (np.asarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+
+
+@pytest.mark.parametrize("fp32", [0, 1])
+def test_unpooling_undoes_pooling(device, fp32):
+    """A 5 x 6 map of 8 channels through 2 x 2 windows, of which the last row is in none."""
+    rng = np.random.default_rng(1)
+    feature_map = rng.permutation(240).reshape(5, 6, 8) - 120.0
+    windows = feature_map[:4].reshape(2, 2, 3, 2, 8).transpose(0, 2, 4, 1, 3).reshape(2, 3, 8, 4)
+    tags, gradient = windows.argmax(3), 1.0 + np.arange(48).reshape(2, 3, 8)
+    device.write(0x1000, bf16(feature_map))
+    for row in range(2):
+        device.write(0x4000 + 64 * row, bf16(gradient[row]))
+    sweep = dict(first=1, ident=1, rows=8, lanes_last=8, ng=1, t1=1, t0=1, q2=1, q1=1, q0=30,
+                 bq0=1, cq0=1)
+    whole = dict(d_base=0x1000, d_len=60, d_n1=1, d_n2=1, d_n3=1, spp=2, nb=1, n2=1, n1=1, n0=30,
+                 hi1=1, hi0=30, sd1=1, sd0=1)
+    start(device, encode(Unit.LOAD_B, **whole))
+    start(device, encode(Unit.COMPUTE, **sweep))
+    counters = start(device, encode(
+        Unit.POST, pool=1, tags=1, out_fp32=fp32, p2=1, p1=2, p0=3, w1=2, w0=2, as1=12, as0=2,
+        aw1=6, aw0=1, out_base=0x2000, o_len=6 << fp32, o_n1=2, o_s1=64 << fp32, o_n2=1,
+        aux_base=0x3000))
+    assert counters.active["POST"] == 12 << fp32
+    assert counters.write_bytes == 96 + (96 << fp32)
+    for row in range(2):  # 16 bytes are left out between two
+        pooled = device.read(0x2000 + (64 << fp32) * row, 48 << fp32)
+        expected = windows.max(3)[row].astype(np.float32)
+        assert pooled == (expected.tobytes() if fp32 else bf16(expected).tobytes())
+        found = np.frombuffer(device.read(0x3000 + 64 * row, 48), np.uint16)
+        assert (found == 0x4000 + tags[row].reshape(-1)).all()
+
+    unpool = dict(
+        WINDOWS, d_base=0x4000, t_base=0x3000, n1=3, hi1=2, a1=6, a2=30, d_len=6, d_n1=2, d_s1=64)
+    counters = start(device, encode(Unit.LOAD_B, **unpool))
+    assert counters.active["LOAD_B"] == 60
+    start(device, encode(Unit.COMPUTE, **sweep))
+    start(device, encode(Unit.POST, p2=1, p1=1, p0=30, as0=1, out_base=0x5000, o_len=60, o_n1=1,
+                         o_n2=1))
+    expected = np.zeros((2, 3, 8, 4))
+    np.put_along_axis(expected, tags[..., None], gradient[..., None], 3)
+    rows = expected.reshape(2, 3, 8, 2, 2).transpose(0, 3, 1, 4, 2).reshape(4, 6, 8)
+    assert device.read(0x5000, 480) == bf16(np.append(rows, np.zeros((1, 6, 8)), 0)).tobytes()
+
+
+def test_tags_are_taken_as_they_are(device):
+    """Neither the exponent of a tag nor its sign matters, not even that of an infinity or zero."""
+    words = np.array([0x4001, 0x7f81, 0x0001, 0x8001, 0xff80, 0x0000, 0x0002, 0x4081], np.uint16)
+    device.write(0x2000, words)
+    device.write(0x1000, bf16(np.arange(1, 9)))
+    start(device, encode(Unit.LOAD_B, **WINDOWS | dict(d_len=2, n0=1, a1=2, a2=4), t_base=0x2000))
+    start(device, encode(Unit.COMPUTE, first=1, ident=1, rows=8, lanes_last=8, ng=1, t1=1, t0=1,
+                         q2=1, q1=1, q0=4, bq0=1, cq0=1))
+    start(device, encode(Unit.POST, p2=1, p1=1, p0=4, as0=1, out_base=0x5000, o_len=8, o_n1=1,
+                         o_n2=1))
+    expected = np.zeros((4, 8))
+    expected[[1, 1, 1, 1, 0, 0, 2, 1], range(8)] = range(1, 9)
+    assert device.read(0x5000, 64) == bf16(expected).tobytes()
 
 
 def test_255_tokens_are_allowed(device):
@@ -466,7 +567,12 @@ def test_constructor_and_close():
         ModelDevice(SMALL, 1.0)
     with pytest.raises(ValueError, match="memory_size must be in 1..2\\^32, not 0"):
         ModelDevice(SMALL, 0)
+    with pytest.raises(TypeError, match="timing must be a MemoryTiming, not 3"):
+        ModelDevice(SMALL, 64, timing=3)
+    timing = MemoryTiming(latency=3)
+    assert ModelDevice(SMALL, 64, timing=timing).timing is timing
     device = ModelDevice(SMALL, 64)
+    assert device.timing == MemoryTiming()
     device.close()
     device.close()
     with pytest.raises(ValueError, match="closed"):
@@ -506,7 +612,7 @@ def test_check_allows_undefined_words_that_do_not_count():
 
 
 CLEAR = SWEEP | {"zero": 1, "q0": 2, "cq0": 1}
-DRAIN = dict(p2=1, p1=1, p0=1, o_len=2, o_n1=1, o_n2=1, out_base=0x1000)
+POOL = DRAIN | dict(pool=1, w1=1, w0=1, tags=1)
 
 
 @pytest.mark.parametrize(("instructions", "words"), [
@@ -516,6 +622,20 @@ DRAIN = dict(p2=1, p1=1, p0=1, o_len=2, o_n1=1, o_n2=1, out_base=0x1000)
     ([encode(Unit.COMPUTE, **CLEAR), encode(Unit.POST, src_base=3, **DRAIN)],
      "accumulator 0x[013]: .* with (COMPUTE|POST)"),
     ([encode(Unit.POST, src_base=3, **DRAIN), FILL[0]], "0x1000: .* with (POST|LOAD_A)"),
+    ([encode(Unit.POST, src_base=3, **DRAIN), encode(Unit.LOAD_B, **WINDOWS, t_base=0x2000)],
+     "0x1000: .* with (POST|LOAD_B)"),
+    ([encode(Unit.POST, src_base=3, **DRAIN),
+      encode(Unit.LOAD_B, **WINDOWS | {"d_base": 0x2000}, t_base=0x1000)],
+     "0x1000: .* with (POST|LOAD_B)"),
+    ([encode(Unit.POST, src_base=3, **POOL, aux_base=0x2000),
+      encode(Unit.LOAD_B, **WINDOWS | {"d_base": 0x3000}, t_base=0x2000)],
+     "0x2000: .* with (POST|LOAD_B)"),
+    ([encode(Unit.POST, src_base=3, sgd=1, mom=1, aux_base=0x2000,
+             **DRAIN | {"out_base": 0x4000, "o_len": 4}),
+      encode(Unit.LOAD_B, **WINDOWS | {"d_base": 0x3000}, t_base=0x2000)],
+     "0x2000: .* with (POST|LOAD_B)"),
+    ([encode(Unit.LOAD_A, **WINDOWS, t_base=0x2000), encode(Unit.COMPUTE, **SWEEP)],
+     "word 0x0: .* with (COMPUTE|LOAD_A)"),
     # tokens, but in the other direction, or to another unit
     ([encode(Unit.POST, src_base=3, **DRAIN, **wait(Unit.LOAD_A)),
       encode(Unit.LOAD_A, **signal(Unit.POST)), FILL[0]], "0x1000: .* with (POST|LOAD_A)"),
