@@ -11,6 +11,7 @@ from .device import Device
 from .errors import UnsupportedError
 from .graph import trace
 from .parameter import DeviceParameter, array_of, plain
+from .profile import Profile
 from .runtime import Runtime
 
 __all__ = ["CompiledModel", "compile"]
@@ -385,8 +386,9 @@ class CompiledModel(nn.Module):
     # ---- facts
 
     def profile(self):
-        """What the device counted so far, a Profile: Counters per pass, and their `total`."""
-        return self.runtime.profile.copy_counters()
+        """What the device counted so far, a Profile: Counters per pass, and their `total`; with a
+        clock, or as predicted without, also who spent the cycles of the last runs."""
+        return Profile(self.runtime)
 
     def train_macs(self):
         """Multiply-accumulates of one image in a training step, as the network defines them:

@@ -25,14 +25,16 @@ be more than the cycles of the pass.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from .device import UNITS
+from .device import UNITS, Counters
 from .summary import summarise
 
 __all__ = [
     "PassTime",
+    "Profile",
     "UnitTime",
     "clipped_starts",
     "numbers_of_passes",
@@ -176,3 +178,76 @@ def predicted(program, config, timing):
     except ImportError:
         return None
     return predict(program, config, timing)
+
+
+class Profile(dict):
+    """What a network's programs have cost so far: Counters of all runs per pass, "forward" (in
+    training), "backward" (with the update in a fused step), "update" and "inference". It stays as
+    it is when the device goes on.
+
+    Parameters
+    ----------
+    runtime : Runtime
+    """
+
+    def __init__(self, runtime):
+        super().__init__({name: sum_ + Counters() for name, sum_ in runtime.counters.items()})
+        self._runtime, self._ran = runtime, dict(runtime.ran)
+
+    @property
+    def total(self):
+        """The sum over all passes."""
+        return sum(self.values(), Counters())
+
+    @property
+    def measured(self):
+        """Whether the device has a clock, so that `passes` are not predicted."""
+        return any(counters.records is not None for _, _, counters in self._ran.values())
+
+    @cached_property
+    def passes(self):
+        """{name: list of PassTime} of the last run of each program: from what was measured, or
+        predicted on a device without a clock."""
+        config, timing = self._runtime.config, self._runtime.timing
+        found = {}
+        for name, (program, images, counters) in self._ran.items():
+            run = counters if self.measured else predicted(program, config, timing)
+            macs = pass_macs(self._runtime.network, images)
+            times = (run.records, run.cycles) if run else ()
+            found[name] = pass_times(program, config, macs, *times)
+        return found
+
+    def __str__(self):
+        """Tables: cycles and bytes of all runs; then the last run of each program, by layer."""
+        lines = [("pass", "cycles", *(f"{unit} active" for unit in UNITS), "read B", "written B")]
+        for name, c in [*self.items(), ("total", self.total)]:
+            cycles = "-" if c.cycles is None else f"{c.cycles:,}"
+            active = (f"{c.active[unit]:,}" for unit in UNITS)
+            lines.append((name, cycles, *active, f"{c.read_bytes:,}", f"{c.write_bytes:,}"))
+        text = _columns(lines, 10, 16)
+        rows = [one for passes in self.passes.values() for one in passes]
+        if not rows or rows[0].cycles is None:
+            return text
+        kind = "measured" if self.measured else "predicted"
+        return f"{text}\n\nlast runs by layer and pass, {kind}\n{self._by_layer(rows)}"
+
+    def _by_layer(self, rows):
+        kinds = ("active", "starved", "blocked")
+        lines = [
+            ("", "", "", *(unit if kind == "starved" else "" for unit in UNITS for kind in kinds)),
+            ("layer and pass", "cycles", "used", *(kind for _ in UNITS for kind in kinds)),
+        ]
+        for one in rows:
+            use = one.utilisation(self._runtime.config)
+            cells = (getattr(one.units[unit], kind) for unit in UNITS for kind in kinds)
+            used = "-" if use is None else f"{use:.1%}"
+            label = f"{one.layer} {one.kind}"
+            lines.append((label, f"{one.cycles:,}", used, *(f"{cell:,}" for cell in cells)))
+        return _columns(lines, 2 + max(len(first) for first, *_ in lines), 12)
+
+
+def _columns(lines, first, width):
+    """Lines of cells as text: the first cell to the left, all others to the right."""
+    return "\n".join(
+        f"{head:<{first}}" + "".join(f"{cell:>{width}}" for cell in rest) for head, *rest in lines
+    )

@@ -4,39 +4,14 @@ from collections import OrderedDict
 
 import numpy as np
 
-from .device import UNITS, Counters
+from .device import Counters
 from .errors import DeviceError
 from .memory import Arena
 from .passes import Tensors, backward_program, forward_program, steps_of, update_program
 
-__all__ = ["Runtime", "Profile"]
+__all__ = ["Runtime"]
 
 PLANS_MAX = 8
-
-
-class Profile(dict):
-    """Counters per pass: "forward" (in training), "backward" (with the update in a fused step),
-    "update" and "inference"."""
-
-    @property
-    def total(self):
-        """The sum over all passes."""
-        return sum(self.values(), Counters())
-
-    def __str__(self):
-        """A table: per pass the cycles, and in how many each unit did useful work."""
-        lines = [("pass", "cycles", *(f"{unit} active" for unit in UNITS), "read B", "written B")]
-        for name, c in [*self.items(), ("total", self.total)]:
-            cycles = "-" if c.cycles is None else f"{c.cycles:,}"
-            active = (f"{c.active[unit]:,}" for unit in UNITS)
-            lines.append((name, cycles, *active, f"{c.read_bytes:,}", f"{c.write_bytes:,}"))
-        return "\n".join(
-            f"{first:<10}" + "".join(f"{cell:>16}" for cell in rest) for first, *rest in lines
-        )
-
-    def copy_counters(self):
-        """A Profile that stays as it is when the device goes on."""
-        return Profile({name: counters + Counters() for name, counters in self.items()})
 
 
 class _Plan:
@@ -60,9 +35,11 @@ class Runtime:
     """
 
     def __init__(self, network, device):
-        self.network, self._device, self.config = network, device, device.config
+        self.network, self._device = network, device
+        self.config, self.timing = device.config, device.timing
         self.steps = steps_of(network, self.config)
-        self.profile = Profile()
+        self.counters = {}  # pass -> Counters of all its runs
+        self.ran = {}  # pass -> (Program, images, Counters) of its last run
         self.generation = 0  # counts what overwrites activations
         arena = Arena(0, device.memory_size, device.memory_size)
         wanted = []
@@ -148,7 +125,8 @@ class Runtime:
             counters = self.device.run(address)
         except DeviceError as error:
             raise type(error)(f"{kind} pass, batch of {plan.tensors.images}: {error}") from error
-        self.profile[kind] = self.profile.get(kind, Counters()) + counters
+        self.counters[kind] = self.counters.get(kind, Counters()) + counters
+        self.ran[kind] = program, plan.tensors.images, counters
 
     def _use(self, plan):
         """Make `plan` the one whose tensors and programs are in memory."""

@@ -85,7 +85,7 @@ def run(args, console):
             values = ours.values()
             console.print(f"model: {time.perf_counter() - started:.1f} s")
         else:
-            programs, _ = ours.model.runtime.step_programs(args.batch)
+            programs, _ = ours.model.runtime.step_programs(args.batch, momentum=args.momentum > 0)
         forecast = ours.predicted(programs)
     if args.rtl:
         expected = [f.cycles for f in forecast] if forecast else [None] * len(programs)

@@ -1,12 +1,19 @@
 """Programs and records made up, for tests of what only counts and draws."""
 
+import sys
+import types
+
+import gradgate
 import numpy as np
 from gradgate.device import RECORD, UNITS
 from gradgate.hw.isa import Unit
 from gradgate.program import Program
+from gradgate.sim.model import ModelDevice
 
-__all__ = ["program_of", "records_of", "random_program", "random_records"]
+__all__ = ["program_of", "records_of", "random_program", "random_records", "clocked", "Clocked",
+           "forecast"]
 
+PERIOD, LENGTH = 100, 130  # cycles between the starts of a unit's instructions; how long each takes
 FIELDS = {
     Unit.LOAD_A: {"d_len": 3, "d_n1": 2, "d_n2": 1, "d_n3": 5},
     Unit.LOAD_B: {"d_len": 7, "d_n1": 1, "d_n2": 2, "d_n3": 1},
@@ -51,3 +58,49 @@ def random_records(rng, program, overlap=2):
         own["starved"] = rng.integers(0, 30, count)
         last = max(last, *done, 0)
     return records, int(last) + int(rng.integers(0, 50))
+
+
+def clocked(count, late=0):
+    """(records, cycles) of a program with `count` instructions per unit."""
+    records = {}
+    for name in UNITS:
+        own = records[name] = np.zeros(count[name], RECORD)
+        own["start"] = PERIOD * np.arange(count[name])
+        own["done"] = own["start"] + np.uint64(LENGTH + late)
+        own["active"], own["starved"] = 60, 7
+    return records, int(max(r["done"][-1] for r in records.values() if len(r))) + 11
+
+
+class Clocked(ModelDevice):
+    """The model, with records as if it had a clock; can get one bit of its output wrong."""
+
+    wrong = 0
+
+    def __init__(self, config, memory_size, timing=None, progress=None):
+        super().__init__(config, memory_size, timing=timing)
+        self.progress = progress or (lambda cycles: None)
+
+    def run(self, address, **options):
+        counters = super().run(address, **options)
+        for cycles in (1000, 2000, 5000):
+            self.progress(cycles)
+        counters.records, counters.cycles = clocked(counters.instructions)
+        return counters
+
+    def read(self, address, size):
+        data = bytearray(super().read(address, size))
+        data[0] ^= self.wrong
+        return bytes(data)
+
+
+def forecast(monkeypatch, late):
+    """Let gradgate.timeline predict a Clocked device, each instruction `late` cycles later."""
+
+    def predict(program, config, timing):
+        count = {name: sum(u.name == name for u, _ in program.instructions) for name in UNITS}
+        records, cycles = clocked(count, late)
+        return types.SimpleNamespace(records=records, cycles=cycles)
+
+    module = types.SimpleNamespace(predict=predict)
+    monkeypatch.setitem(sys.modules, "gradgate.timeline", module)
+    monkeypatch.setattr(gradgate, "timeline", module, raising=False)

@@ -426,8 +426,8 @@ def test_profile_and_macs():
     assert set(model.profile()) == {"forward", "backward", "inference"}
     assert first.total.read_bytes == sum(c.read_bytes for c in first.values())
     head, *rows = str(first).splitlines()
-    assert "COMPUTE active" in head and [row.split()[0] for row in rows] == [*first, "total"]
-    assert f"{first.total.active['COMPUTE']:,}" in rows[-1]
+    assert "COMPUTE active" in head and [row.split()[0] for row in rows[:3]] == [*first, "total"]
+    assert f"{first.total.active['COMPUTE']:,}" in rows[2]
     conv1, conv2, linear = 10 * 9 * 8 * 27, 7 * 3 * 10 * 6, 21 * 5
     assert model.train_macs() == 3 * (conv1 + conv2 + linear) - conv1
 

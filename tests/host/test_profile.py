@@ -1,15 +1,28 @@
 """Cycles by layer, pass and unit, from records."""
 
+import sys
+
+import gradgate
 import numpy as np
 import pytest
+import torch
 from gradgate.device import UNITS
 from gradgate.graph import trace
 from gradgate.hw.config import Config
 from gradgate.nets import net
 from gradgate.profile import clipped_starts, pass_macs, pass_times
+from gradgate.sim.model import ModelDevice
 from torch import empty, nn
 
-from tests.host.synthetic import program_of, random_program, random_records, records_of
+from tests.host.synthetic import (
+    Clocked,
+    clocked,
+    forecast,
+    program_of,
+    random_program,
+    random_records,
+    records_of,
+)
 
 CONFIG = Config(tm=2, tn=8, beat_bits=32)
 A, B, C = ("conv", "forward"), ("conv", "update"), ("fc", "dW")
@@ -112,3 +125,59 @@ def test_macs_of_a_step_are_what_the_network_defines():
     assert pass_macs(trace(pooled, empty(1, 5, 4, 4)), 2) == {
         ("2", "forward"): 280, ("2", "dW"): 280,
         ("3", "forward"): 42, ("3", "dX"): 42, ("3", "dW"): 42}
+
+
+def trained(device):
+    """A model that has done a training step of three images, and one inference."""
+    module = nn.Sequential(nn.Conv2d(2, 3, (3, 2)), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 8, 5))
+    x = torch.ones(3, 2, 4, 5)
+    model = gradgate.compile(module, (x,), device)
+    optimizer = gradgate.optim.SGD(model.parameters(), lr=0.1)
+    model.train_step(x, torch.tensor([0, 4, 1]), optimizer=optimizer)
+    with torch.no_grad():
+        model(x[:1])
+    return model
+
+
+@pytest.mark.parametrize("kind", ["measured", "predicted"])
+def test_profile_of_a_model(kind, monkeypatch):
+    forecast(monkeypatch, late=3)
+    device = {"measured": Clocked, "predicted": ModelDevice}[kind](CONFIG, 1 << 20)
+    profile = trained(device).profile()
+    assert profile.measured == (kind == "measured")
+    assert list(profile.passes) == ["forward", "backward", "inference"]
+    for name, passes in profile.passes.items():
+        late = 0 if profile.measured else 3
+        _, cycles = clocked(profile[name].instructions, late)
+        assert sum(p.cycles for p in passes) == cycles
+        for unit in UNITS:
+            assert sum(p.units[unit].instructions for p in passes) == (
+                profile[name].instructions[unit])
+    macs = 3 * 3 * 8 * 2 * 6, 3 * 24 * 5
+    assert [(p.layer, p.kind, p.macs) for p in profile.passes["backward"] if p.macs] == [
+        ("3", "dX", macs[1]), ("3", "dW", macs[1]), ("0", "dW", macs[0])]
+    assert [p.macs for p in profile.passes["inference"]] == [m // 3 for m in macs]
+    text = str(profile)
+    assert f"last runs by layer and pass, {kind}" in text
+    assert [line.split()[:2] for line in text.splitlines()[-2:]] == [["0", "forward"],
+                                                                     ["3", "forward"]]
+
+
+def test_profile_stays_as_it_is(monkeypatch):
+    forecast(monkeypatch, late=3)
+    device = ModelDevice(CONFIG, 1 << 20)
+    model = trained(device)
+    profile = model.profile()
+    before = profile["inference"].read_bytes
+    with torch.no_grad():
+        model(torch.ones(5, 2, 4, 5))
+    assert profile["inference"].read_bytes == before < model.profile()["inference"].read_bytes
+    trained(device)  # another network takes the device
+    assert profile.passes["inference"][0].macs == 3 * 8 * 2 * 6
+
+
+def test_profile_without_clock_and_prediction(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradgate.timeline", None)
+    profile = trained(ModelDevice(CONFIG, 1 << 20)).profile()
+    assert [p.cycles for p in profile.passes["inference"]] == [None, None]
+    assert "last runs" not in str(profile) and len(str(profile).splitlines()) == 5
