@@ -55,12 +55,17 @@ struct Loader {
     return x.lo1 <= i1 && i1 < x.hi1 && x.lo0 <= i0 && i0 < x.hi0;
   }
 
-  // One element of bank `bank mod TN` of a word, given as the index of its bank 0.
-  void put(size_t word, uint32_t bank, float value) {
-    size_t at = word + bank % TN;
-    buffer.value[at] = value;
-    buffer.written[at] = 1;
-    if (state.check) require_order(state.races.write(buffer.cells[at]), "word", at / TN);
+  // The elements of a beat, `element(0)` to bank `bank mod TN` of a word.
+  template <class Element> void put(int64_t address, uint32_t bank, Element element) {
+    const size_t word = buffer.at(address, 0);
+    float *const value = buffer.value.data();
+    uint8_t *const written = buffer.written.data();
+    for (uint32_t e = 0, count = elems; e < count; e++) {
+      size_t at = word + (bank + e) % TN;
+      value[at] = element(e);
+      written[at] = 1;
+      if (state.check) require_order(state.races.write(buffer.cells[at]), "word", at / TN);
+    }
   }
 
   void validate() const {
@@ -88,13 +93,12 @@ struct Loader {
             bool wanted = valid(i1, i0);
             uint32_t skew = i2 * x.k2 + (i1 ? i1 / x.sd1 * x.k1 : 0) + (i0 ? i0 / x.sd0 * x.k0 : 0);
             uint32_t address = x.abase + i2 * x.a2 + i1 * x.a1 + (x.pack ? i0 / (TN / 4) : i0);
-            size_t word = buffer.at(address, 0);
             uint32_t bank = skew + x.ch0 + b * x.cstep;
             for (uint32_t s = 0; s < x.spp; s++, bank += elems) {
               const uint8_t *beat = wanted ? stream.beat() : nullptr;
-              for (uint32_t e = 0; e < elems; e++)
-                put(word, bank + e,
-                    wanted ? operand(beat + e * ELEM_BYTES, false, state.flags) : padding);
+              put(address, bank, [&](uint32_t e) {
+                return wanted ? operand(beat + e * ELEM_BYTES, false, state.flags) : padding;
+              });
             }
           }
     state.active[x.unit] += (uint64_t)x.nb * x.n2 * x.n1 * x.n0 * x.spp;
@@ -130,11 +134,11 @@ struct Loader {
         int64_t r = (int64_t)i1 * x.u1 + j1 - x.x1, c = (int64_t)i0 * x.u0 + j0 - x.x0;
         if (r < 0 || c < 0 || c >= x.a1 || r * x.a1 >= x.a2) continue;
         bool live = wanted && j1 < x.v1 && j0 < x.v0;
-        size_t word = buffer.at(x.abase + i2 * x.a2 + r * x.a1 + c, 0);
         uint32_t bank = x.ch0 + b * x.cstep + s * elems + i2 * x.k2 + (uint32_t)r * x.k1 +
                         (uint32_t)c * x.k0;
-        for (uint32_t e = 0; e < elems; e++)
-          put(word, bank + e, live && winner[e] == j1 * x.v0 + j0 ? value[e] : 0);
+        put(x.abase + i2 * x.a2 + r * x.a1 + c, bank, [&](uint32_t e) {
+          return live && winner[e] == j1 * x.v0 + j0 ? value[e] : 0;
+        });
         state.active[x.unit]++;
       }
   }

@@ -34,7 +34,7 @@ struct Runs {
 
 struct Vector {
   float value[MOST];
-  uint32_t tag[MOST] = {};
+  uint32_t tag[MOST];
 };
 
 // Where in memory a vector's operands come from and its results go; null when not asked for.
@@ -138,15 +138,19 @@ struct Drain {
       if (x.mom) std::memcpy(at.momentum + i * 4, &momentum, 4);
       v = fadd(other, -fmul(imm2, momentum, flags), flags);
     }
-    uint32_t word = x.out_fp32 || x.sgd ? bits<uint32_t>(v) : to_operand(v, flags);
-    std::memcpy(at.output + i * output_size(), &word, output_size());
+    if (x.out_fp32 || x.sgd) {
+      std::memcpy(at.output + i * 4, &v, 4);
+    } else {
+      uint32_t word = to_operand(v, flags);
+      std::memcpy(at.output + i * ELEM_BYTES, &word, ELEM_BYTES);
+    }
   }
 
   void vector(const Vector &y, uint32_t group, const Places &at) {
-    for (uint32_t i = 0; i < lanes; i++) {
-      element(y.value[i], i, group * lanes + i, at);
+    for (uint32_t i = 0; i < lanes; i++) element(y.value[i], i, group * lanes + i, at);
+    for (uint32_t i = 0; x.tags && i < lanes; i++) {
       uint32_t tag = (0x4000 | (y.tag[i] & 127)) << (BF16 ? 0 : 16);
-      if (x.tags) std::memcpy(at.tags + i * ELEM_BYTES, &tag, ELEM_BYTES);
+      std::memcpy(at.tags + i * ELEM_BYTES, &tag, ELEM_BYTES);
     }
   }
 
