@@ -3,7 +3,7 @@
 from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from gradgate.hw.arbiter import ReadArbiter
+from gradgate.hw.arbiter import ReadArbiter, WriteArbiter
 from gradgate.hw.buffer import TileBuffer
 from gradgate.hw.compute import ComputeUnit
 from gradgate.hw.config import check_config
@@ -13,7 +13,7 @@ from gradgate.hw.load import LoadUnit
 from gradgate.hw.port import ReadPort, WritePort
 from gradgate.hw.post import PostUnit
 from gradgate.hw.quiesce import Quiesce
-from gradgate.hw.sequencer import Sequencer
+from gradgate.hw.sequencer import UNITS, Sequencer
 
 __all__ = ["Core"]
 
@@ -33,10 +33,14 @@ class Core(wiring.Component):
     Members
     -------
     control : In(CorePort)
-    read : Out(ReadPort)
-    write : Out(WritePort)
+    read : Out(ReadPort).array(read_ports)
+    write : Out(WritePort).array(write_ports)
+        docs/architecture.md, section 2, says who uses which.
     bus_error : In(1)
         One cycle high: memory has answered an access with an error.
+    unit_start, unit_done, unit_active, unit_waiting : Out(4)
+        By unit number: it accepts an instruction, completes one, does useful work, lacks a token
+        for the one at hand.
 
     Raises
     ------
@@ -49,9 +53,13 @@ class Core(wiring.Component):
         self._config = config
         super().__init__({
             "control": In(CorePort()),
-            "read": Out(ReadPort(config.beat_bits)),
-            "write": Out(WritePort(config.beat_bits)),
+            "read": Out(ReadPort(config.beat_bits)).array(config.read_ports),
+            "write": Out(WritePort(config.beat_bits)).array(config.write_ports),
             "bus_error": In(1),
+            "unit_start": Out(len(UNITS)),
+            "unit_done": Out(len(UNITS)),
+            "unit_active": Out(len(UNITS)),
+            "unit_waiting": Out(len(UNITS)),
         })
 
     def elaborate(self, platform):
@@ -66,7 +74,6 @@ class Core(wiring.Component):
         buffer_b = TileBuffer(config, config.b_depth)
         compute = ComputeUnit(config)
         post = PostUnit(config)
-        arbiter = ReadArbiter(config, 5)
         m.submodules.sequencer = inner(sequencer)
         m.submodules.load_a = inner(load_a)
         m.submodules.load_b = inner(load_b)
@@ -74,16 +81,39 @@ class Core(wiring.Component):
         m.submodules.buffer_b = inner(buffer_b)
         m.submodules.compute = inner(compute)
         m.submodules.post = inner(post)
-        m.submodules.arbiter = inner(arbiter)
-        m.submodules.quiesce = quiesce = Quiesce(config)
 
-        # memory
-        for k, port in enumerate((sequencer.port, load_a.port, load_b.port, post.src, post.opd)):
-            wiring.connect(m, port, arbiter.ports[k])
-        wiring.connect(m, arbiter.port, quiesce.read)
-        wiring.connect(m, post.out, quiesce.write)
-        wiring.connect(m, quiesce.bus_read, wiring.flipped(self.read))
-        wiring.connect(m, quiesce.bus_write, wiring.flipped(self.write))
+        # memory: `reads` are the initiators of every port
+        reads = [[load_a.port, load_a.tags], [load_b.port, load_b.tags, post.mom],
+                 [sequencer.port, post.src, post.opd]]
+        if config.read_ports == 1:
+            reads = [sum(reads, [])]
+        valves = []
+        for k in range(max(config.read_ports, config.write_ports)):
+            m.submodules[f"quiesce{k}"] = valve = Quiesce(config)
+            valves.append(valve)
+        for k, initiators in enumerate(reads):
+            arbiter = ReadArbiter(config, len(initiators))
+            m.submodules[f"read_arbiter{k}"] = inner(arbiter)
+            for port, its in zip(initiators, arbiter.ports, strict=True):
+                wiring.connect(m, port, its)
+            wiring.connect(m, arbiter.port, valves[k].read)
+            wiring.connect(m, valves[k].bus_read, wiring.flipped(self.read[k]))
+        writes = [post.out, post.aux]
+        if config.write_ports == 1:
+            arbiter = WriteArbiter(config, len(writes))
+            m.submodules.write_arbiter = inner(arbiter)
+            for port, its in zip(writes, arbiter.ports, strict=True):
+                wiring.connect(m, port, its)
+            writes = [arbiter.port]
+        for k, port in enumerate(writes):
+            wiring.connect(m, port, valves[k].write)
+            wiring.connect(m, valves[k].bus_write, wiring.flipped(self.write[k]))
+        read_beats = Cat(valve.read_beat for valve in valves)
+        write_beats = Cat(valve.write_beat for valve in valves)
+        hold = Signal()
+        empty = Signal()
+        m.d.comb += [valve.hold.eq(hold) for valve in valves]
+        m.d.comb += empty.eq(Cat(valve.idle for valve in valves).all())
 
         # buffers
         wiring.connect(m, load_a.buf, buffer_a.write)
@@ -99,12 +129,16 @@ class Core(wiring.Component):
             m.d.comb += [
                 sequencer.done[u].eq(unit.done),
                 sequencer.active[u].eq(unit.active),
+                self.unit_start[u].eq(unit.i.valid & unit.i.ready),
             ]
         m.d.comb += [
             sequencer.address.eq(control.address),
             sequencer.timeout.eq(control.timeout),
-            sequencer.beat.eq(quiesce.read_beat | quiesce.write_beat),
+            sequencer.beat.eq(read_beats.any() | write_beats.any()),
             sequencer.fault.eq(self.bus_error),
+            self.unit_done.eq(sequencer.done),
+            self.unit_active.eq(sequencer.active),
+            self.unit_waiting.eq(sequencer.waiting),
         ]
 
         # start and reset: empty the bus, reset, begin
@@ -117,13 +151,13 @@ class Core(wiring.Component):
                     m.d.comb += stopping.eq(1)
                     m.next = "EMPTY"
             with m.State("EMPTY"):
-                m.d.comb += [stopping.eq(1), quiesce.hold.eq(1)]
+                m.d.comb += [stopping.eq(1), hold.eq(1)]
                 with m.If(control.start | control.reset):
                     m.d.sync += begin.eq(control.start)
-                with m.If(quiesce.idle):
+                with m.If(empty):
                     m.next = "RESET"
             with m.State("RESET"):
-                m.d.comb += [stopping.eq(1), quiesce.hold.eq(1), reset.eq(1)]
+                m.d.comb += [stopping.eq(1), hold.eq(1), reset.eq(1)]
                 with m.If(control.start | control.reset):
                     m.d.sync += begin.eq(control.start)
                 m.next = "BEGIN"
@@ -160,7 +194,7 @@ class Core(wiring.Component):
             control.done.eq(sequencer.done),
             control.fetched.eq(sequencer.fetched),
             control.tokens.eq(sequencer.tokens),
-            control.read_beat.eq(quiesce.read_beat),
-            control.write_beat.eq(quiesce.write_beat),
+            control.read_beats.eq(sum(read_beats)),
+            control.write_beats.eq(sum(write_beats)),
         ]
         return m

@@ -6,17 +6,19 @@ import sys
 from dataclasses import fields
 
 from amaranth.back import verilog as back
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.axi import AXIMaster
 from gradgate.hw.config import Config, check_config
 from gradgate.hw.control import Control
 from gradgate.hw.core import Core
+from gradgate.hw.sequencer import UNITS
 
 __all__ = ["AXITop", "verilog"]
 
 NAME = "AXITop"
+EVENTS = ("unit_start", "unit_done", "unit_active", "unit_waiting")
 
 
 def _outer(component, prefix, names):
@@ -25,7 +27,7 @@ def _outer(component, prefix, names):
 
 
 class AXITop(wiring.Component):
-    """Core with an AXI4 master to memory and an AXI4-Lite slave for the host.
+    """Core with AXI4 masters to memory and an AXI4-Lite slave for the host.
 
     docs/architecture.md, sections 3 and 4. Clock `clk`, synchronous reset `rst`.
 
@@ -35,12 +37,15 @@ class AXITop(wiring.Component):
 
     Members
     -------
-    m_axi_*
-        AXI4 master: 32-bit addresses, beat_bits of data, one ID; see AXIMaster.
+    m_axi_*, m_axi1_*, m_axi2_*
+        AXI4 masters, one per memory port: 32-bit addresses, beat_bits of data, one ID; see
+        AXIMaster.
     s_axil_*
         AXI4-Lite slave; see Control.
     irq : Out(1)
         A program has ended or has been stopped by an error; low again after start or reset.
+    unit_start, unit_done, unit_active, unit_waiting : Out(4)
+        Events, by unit number; see Core.
 
     Raises
     ------
@@ -51,30 +56,38 @@ class AXITop(wiring.Component):
     def __init__(self, config):
         check_config(config)
         self._config = config
-        self._master = AXIMaster(config)
+        self._masters = [AXIMaster(config) for _ in
+                         range(max(config.read_ports, config.write_ports))]
         self._control = Control(config)
-        self._master_names = [n for n in self._master.signature.members
-                              if n not in ("read", "write", "error")]
-        self._control_names = [n for n in self._control.signature.members
-                               if n not in ("core", "irq")]
-        super().__init__({
-            **_outer(self._master, "m_axi_", self._master_names),
-            **_outer(self._control, "s_axil_", self._control_names),
-            "irq": Out(1),
-        })
+        control_names = [n for n in self._control.signature.members if n not in ("core", "irq")]
+        master_names = [n for n in self._masters[0].signature.members
+                        if n not in ("read", "write", "error")]
+        self._buses = [(self._control, "s_axil_", control_names)]
+        for k, master in enumerate(self._masters):
+            self._buses.append((master, f"m_axi{k or ''}_", master_names))
+        members = {"irq": Out(1)} | {name: Out(len(UNITS)) for name in EVENTS}
+        for bus in self._buses:
+            members |= _outer(*bus)
+        super().__init__(members)
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.core = core = Core(self._config)
-        m.submodules.master = master = self._master
         m.submodules.control = control = self._control
         wiring.connect(m, control.core, core.control)
-        wiring.connect(m, core.read, master.read)
-        wiring.connect(m, core.write, master.write)
-        m.d.comb += [core.bus_error.eq(master.error), self.irq.eq(control.irq)]
+        for k, master in enumerate(self._masters):
+            m.submodules[f"master{k}"] = master
+        for port, master in zip(core.read, self._masters, strict=False):
+            wiring.connect(m, port, master.read)
+        for port, master in zip(core.write, self._masters, strict=False):
+            wiring.connect(m, port, master.write)
+        m.d.comb += [
+            core.bus_error.eq(Cat(master.error for master in self._masters).any()),
+            self.irq.eq(control.irq),
+        ]
+        m.d.comb += [getattr(self, name).eq(getattr(core, name)) for name in EVENTS]
 
-        for inner, prefix, names in ((master, "m_axi_", self._master_names),
-                                     (control, "s_axil_", self._control_names)):
+        for inner, prefix, names in self._buses:
             for name in names:
                 mine, its = getattr(self, prefix + name), getattr(inner, name)
                 if inner.signature.members[name].flow == In:

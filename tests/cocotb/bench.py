@@ -32,8 +32,12 @@ class Bench:
         self.dut, self.stall = dut, stall
         self.host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
         self.ram = AxiRam(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=Convolution.SIZE)
+        self.sides = [self.ram.read_if, self.ram.write_if]
+        for k in range(1, max(CONFIG.read_ports, CONFIG.write_ports)):
+            ram = AxiRam(AxiBus.from_prefix(dut, f"m_axi{k}"), dut.clk, dut.rst, mem=self.ram.mem)
+            self.sides += [ram.read_if, ram.write_if]
         self.bad = range(0)  # addresses that answer with SLVERR
-        for side, name in ((self.ram.read_if, "_read"), (self.ram.write_if, "_write")):
+        for side, name in zip(self.sides, itertools.cycle(("_read", "_write"))):
             setattr(side, name, self._guard(getattr(side, name)))
             side.log.setLevel("ERROR")
         self.host.read_if.log.setLevel("ERROR")
@@ -47,12 +51,11 @@ class Bench:
         await ClockCycles(dut.clk, 5)
         dut.rst.value = 0
         await ClockCycles(dut.clk, 2)
-        ram, host = bench.ram, bench.host
-        for channel in (ram.write_if.aw_channel, ram.write_if.w_channel, ram.write_if.b_channel,
-                        ram.read_if.ar_channel, ram.read_if.r_channel,
-                        host.write_if.aw_channel, host.write_if.w_channel,
-                        host.write_if.b_channel, host.read_if.ar_channel, host.read_if.r_channel):
-            channel.set_pause_generator(random.random() < stall for _ in itertools.count())
+        for side in (*bench.sides, bench.host.write_if, bench.host.read_if):
+            for name in ("aw_channel", "w_channel", "b_channel", "ar_channel", "r_channel"):
+                if channel := getattr(side, name, None):
+                    channel.set_pause_generator(
+                        random.random() < stall for _ in itertools.count())
         return bench
 
     def _guard(self, access):
@@ -117,6 +120,8 @@ async def registers(dut):
     assert parameters & 0xffff == CONFIG.tm | CONFIG.tn << 8
     assert 1 << (parameters >> 20 & 15) == CONFIG.beat_bytes
     assert 1 << (parameters >> 24 & 15) == CONFIG.max_burst
+    assert (parameters >> 28 & 1, parameters >> 29) == (CONFIG.read_ports == 3,
+                                                        CONFIG.write_ports == 2)
     assert await bench.read("STATUS") == 0
     assert await bench.read("STATE") == 0x04040404
 

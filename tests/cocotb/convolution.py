@@ -58,7 +58,7 @@ class Convolution:
         self.moving = IMAGES * 2 * TAPS * ROWS * COLUMNS
         features = IMAGES * self.blocks * self.map_bytes
         weights = self.channels * TAPS * config.tm * config.elem_bytes
-        bias = IMAGES * 2 * config.tm * 4
+        bias = IMAGES * config.tm * 4
         self.beats_read = (features + weights + bias) // config.beat_bytes
         self.beats_written = IMAGES * ROWS * COLUMNS * config.tm * (config.elem_bytes + 4) \
             // config.beat_bytes
@@ -90,8 +90,7 @@ class Convolution:
                                      self.weights[n][k][m])
         self.bias = [self._number("fp32") for _ in range(c.tm)]
         for m, value in enumerate(self.bias):
-            group, lane = divmod(m, c.vlanes)
-            struct.pack_into("<I", memory, MASTER + 4 * (2 * group * c.vlanes + lane), value)
+            struct.pack_into("<I", memory, MASTER + 4 * m, value)
         self.features = [[[[self._number(c.fmt) for _ in range(self.channels)]
                            for _ in range(COLUMNS)] for _ in range(ROWS)] for _ in range(IMAGES)]
         for image in range(IMAGES):

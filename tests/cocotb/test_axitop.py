@@ -8,9 +8,10 @@ from gradgate.hw.config import Config
 
 CONFIGS = {
     "2x4_w32": Config(tm=2, tn=4, beat_bits=32, a_depth=64, b_depth=64, acc_depth=32, max_burst=8),
-    "4x8_w64": Config(tm=4, tn=8, beat_bits=64, a_depth=64, b_depth=64, acc_depth=32),
+    "4x8_w64": Config(tm=4, tn=8, beat_bits=64, a_depth=64, b_depth=64, acc_depth=32, read_ports=3,
+                      write_ports=2),
     "4x8_fp32_w128": Config(tm=4, tn=8, fmt="fp32", beat_bits=128, a_depth=64, b_depth=64,
-                            acc_depth=32, max_burst=1),
+                            acc_depth=32, max_burst=1, read_ports=3),
 }
 SLOW = {"4x8_w64", "4x8_fp32_w128"}
 

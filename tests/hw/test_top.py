@@ -5,7 +5,8 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,20 @@ from amaranth.sim import Simulator
 from gradgate.hw import top
 from gradgate.hw.config import Config
 from gradgate.hw.control import REGISTERS
+from gradgate.hw.sequencer import UNITS
 
 from tests.cocotb.convolution import Convolution
 
 CONFIG = Config(tm=2, tn=4, beat_bits=32, a_depth=64, b_depth=64, acc_depth=32, max_burst=16)
-WIDE = Config(tm=4, tn=8, fmt="fp32", beat_bits=128, a_depth=32, b_depth=32, acc_depth=16)
+WIDE = Config(tm=4, tn=8, fmt="fp32", beat_bits=128, a_depth=32, b_depth=32, acc_depth=16,
+              read_ports=3, write_ports=2)
 # style of generated code; all others would be errors of ours
 ACCEPTED = {"WIDTHEXPAND", "WIDTHTRUNC", "CASEINCOMPLETE", "CASEOVERLAP", "UNOPTFLAT"}
+
+
+def masters(config):
+    """Prefixes of the buses to memory."""
+    return ["m_axi_", "m_axi1_", "m_axi2_"][:max(config.read_ports, config.write_ports)]
 
 
 def ports(config):
@@ -29,26 +37,31 @@ def ports(config):
     master = {"id": 1, "addr": 32, "len": 8, "size": 3, "burst": 2, "lock": 1, "cache": 4,
               "prot": 3, "valid": 1}
     table = {"clk": ("input", 1), "rst": ("input", 1), "irq": ("output", 1)}
+    table |= {f"unit_{n}": ("output", 4) for n in ("start", "done", "active", "waiting")}
     for channel in ("aw", "ar"):
-        table |= {f"m_axi_{channel}{n}": ("output", w) for n, w in master.items()}
-        table[f"m_axi_{channel}ready"] = ("input", 1)
         table |= {f"s_axil_{channel}{n}": ("input", w)
                   for n, w in (("addr", 8), ("prot", 3), ("valid", 1))}
         table[f"s_axil_{channel}ready"] = ("output", 1)
-    for prefix, data, out, back in (("m_axi_", bits, "output", "input"),
-                                    ("s_axil_", 32, "input", "output")):
+    buses = [("s_axil_", 32, "input", "output")]
+    for prefix in masters(config):
+        for channel in ("aw", "ar"):
+            table |= {f"{prefix}{channel}{n}": ("output", w) for n, w in master.items()}
+            table[f"{prefix}{channel}ready"] = ("input", 1)
+        table[f"{prefix}wlast"] = ("output", 1)
+        table |= {f"{prefix}{n}": ("input", 1) for n in ("rlast", "bid", "rid")}
+        buses.append((prefix, bits, "output", "input"))
+    for prefix, data, out, back in buses:
         table |= {f"{prefix}w{n}": (out, w)
                   for n, w in (("data", data), ("strb", data // 8), ("valid", 1))}
         table |= {f"{prefix}bready": (out, 1), f"{prefix}rready": (out, 1)}
         table |= {f"{prefix}{n}": (back, w)
                   for n, w in (("wready", 1), ("bresp", 2), ("bvalid", 1), ("rdata", data),
                                ("rresp", 2), ("rvalid", 1))}
-    table["m_axi_wlast"] = ("output", 1)
-    table |= {"m_axi_rlast": ("input", 1), "m_axi_bid": ("input", 1), "m_axi_rid": ("input", 1)}
     return table
 
 
-@pytest.mark.parametrize("config", [CONFIG, WIDE], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [CONFIG, WIDE, replace(CONFIG, write_ports=2)],
+                         ids=lambda config: config.name)
 def test_ports_and_lint(config, tmp_path):
     text = top.verilog(config)
     module = text[text.index("\nmodule AXITop("):]
@@ -100,48 +113,71 @@ def test_constants_settle():
         "    x [3:0] = 4'h9;\n  end")
 
 
-def test_convolution():
-    """A whole program in the Amaranth simulator, between a plain memory and a plain host."""
-    work = Convolution(CONFIG, 0)
-    memory = bytearray(work.memory)
-    dut = top.AXITop(CONFIG)
+@pytest.mark.parametrize("config", [
+    CONFIG, replace(CONFIG, read_ports=3), replace(CONFIG, read_ports=3, write_ports=2)],
+    ids=lambda config: config.name)
+def test_convolution(config):
+    """A whole program in the Amaranth simulator, between a plain memory and a plain host.
 
-    async def reads(ctx):
+    One read and one write at a time at every bus; they may meet in memory.
+    """
+    work = Convolution(config, 0)
+    memory = bytearray(work.memory)
+    dut = top.AXITop(config)
+    used = {"read": set(), "write": set()}
+    events = {name: [0] * 4 for name in top.EVENTS}
+
+    async def reads(ctx, prefix):
+        ar, r = ({name: getattr(dut, prefix + channel + name) for name in names}
+                 for channel, names in (("ar", ("valid", "ready", "addr", "len")),
+                                        ("r", ("valid", "ready", "data", "last"))))
         beats = []  # (address, last)
-        ctx.set(dut.m_axi_arready, 1)
+        ctx.set(ar["ready"], 1)
         while True:
-            if beats and not ctx.get(dut.m_axi_rvalid):
+            if beats and not ctx.get(r["valid"]):
                 address, last = beats[0]
-                ctx.set(dut.m_axi_rdata, int.from_bytes(memory[address:address + 4], "little"))
-                ctx.set(dut.m_axi_rlast, last)
-                ctx.set(dut.m_axi_rvalid, 1)
-            _, _, ar, address, length, r = await ctx.tick().sample(
-                dut.m_axi_arvalid & dut.m_axi_arready, dut.m_axi_araddr, dut.m_axi_arlen,
-                dut.m_axi_rvalid & dut.m_axi_rready)
-            if r:
+                ctx.set(r["data"], int.from_bytes(memory[address:address + 4], "little"))
+                ctx.set(r["last"], last)
+                ctx.set(r["valid"], 1)
+            _, _, asked, address, length, taken = await ctx.tick().sample(
+                ar["valid"] & ar["ready"], ar["addr"], ar["len"], r["valid"] & r["ready"])
+            if taken:
                 beats.pop(0)
-                ctx.set(dut.m_axi_rvalid, 0)
-            if ar:
+                ctx.set(r["valid"], 0)
+            if asked:
+                used["read"].add(prefix)
                 beats += [(address + 4 * k, k == length) for k in range(length + 1)]
 
-    async def writes(ctx):
+    async def writes(ctx, prefix):
+        aw, w, b = ({name: getattr(dut, prefix + channel + name) for name in names}
+                    for channel, names in (("aw", ("valid", "ready", "addr", "len")),
+                                           ("w", ("valid", "ready", "data", "strb", "last")),
+                                           ("b", ("valid", "ready"))))
         while True:
-            ctx.set(dut.m_axi_awready, 1)
-            _, _, aw, address, length = await ctx.tick().sample(
-                dut.m_axi_awvalid, dut.m_axi_awaddr, dut.m_axi_awlen)
-            if not aw:
+            ctx.set(aw["ready"], 1)
+            _, _, asked, address, length = await ctx.tick().sample(
+                aw["valid"], aw["addr"], aw["len"])
+            if not asked:
                 continue
-            ctx.set(dut.m_axi_awready, 0)
-            ctx.set(dut.m_axi_wready, 1)
+            used["write"].add(prefix)
+            ctx.set(aw["ready"], 0)
+            ctx.set(w["ready"], 1)
             for k in range(length + 1):
                 value, strobe, last = await ctx.tick().sample(
-                    dut.m_axi_wdata, dut.m_axi_wstrb, dut.m_axi_wlast).until(dut.m_axi_wvalid)
+                    w["data"], w["strb"], w["last"]).until(w["valid"])
                 assert strobe == 15 and last == (k == length)
                 memory[address + 4 * k:address + 4 * k + 4] = value.to_bytes(4, "little")
-            ctx.set(dut.m_axi_wready, 0)
-            ctx.set(dut.m_axi_bvalid, 1)
-            await ctx.tick().until(dut.m_axi_bready)
-            ctx.set(dut.m_axi_bvalid, 0)
+            ctx.set(w["ready"], 0)
+            ctx.set(b["valid"], 1)
+            await ctx.tick().until(b["ready"])
+            ctx.set(b["valid"], 0)
+
+    async def count_events(ctx):
+        while True:
+            _, _, *values = await ctx.tick().sample(*(getattr(dut, n) for n in top.EVENTS))
+            for name, value in zip(top.EVENTS, values, strict=True):
+                for u in range(4):
+                    events[name][u] += value >> u & 1
 
     async def write(ctx, name, value):
         ctx.set(dut.s_axil_awaddr, REGISTERS[name])
@@ -172,14 +208,24 @@ def test_convolution():
             await ctx.tick()
         assert await read(ctx, "STATUS") == 2
         assert await read(ctx, "FETCHED") == work.instructions
+        assert await read(ctx, "READ_BEATS") > work.beats_read
+        assert await read(ctx, "WRITE_BEATS") == work.beats_written
+        for u, unit in enumerate(UNITS):
+            assert events["unit_start"][u] == await read(ctx, f"COUNT_{unit.name}") > 0
+            assert events["unit_done"][u] == events["unit_start"][u]
+            assert events["unit_active"][u] == await read(ctx, f"ACTIVE_{unit.name}") > 0
+            assert events["unit_waiting"][u] == await read(ctx, f"STARVED_{unit.name}")
 
     sim = Simulator(dut)
     sim.add_clock(1e-6)
     sim.add_testbench(host)
-    sim.add_testbench(reads, background=True)
-    sim.add_testbench(writes, background=True)
+    for prefix in masters(config):
+        sim.add_testbench(partial(reads, prefix=prefix), background=True)
+        sim.add_testbench(partial(writes, prefix=prefix), background=True)
+    sim.add_testbench(count_events, background=True)
     sim.run()
     assert bytes(memory) == work.expected
+    assert used == {"read": set(masters(config)[:config.read_ports]), "write": {"m_axi_"}}
 
 
 def test_type_of_config():
