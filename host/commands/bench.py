@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gradgate
 import torch
+from rich.box import SIMPLE
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -160,24 +161,34 @@ def _command(args):
     return " ".join(words + ([] if args.rtl else ["--no-rtl"]))
 
 
+def _short(number):
+    """A large number in three digits: 1769472 is 1.77 M."""
+    size = 0
+    while number >= 999.5 and size < 3:
+        number, size = number / 1000, size + 1
+    return f"{number:.3g}{('', ' k', ' M', ' G')[size]}"
+
+
 def _print(console, found):
-    table = Table("layer", "pass", "MACs", "rtl cycles", "predicted", "error", "used", "bytes")
-    for column in table.columns[2:]:
-        column.justify = "right"
+    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
+    for name in ("layer", "pass"):
+        table.add_column(name)
+    for name in ("MACs", "rtl cycles", "predicted", "error", "used", "bytes"):
+        table.add_column(name, justify="right", no_wrap=True)
 
     def show(layer, kind, row):
         error, use = row["error"], row["utilisation"]
         table.add_row(
             layer,
             kind,
-            f"{row['macs']:,}",
+            _short(row["macs"]),
             *(
                 "-" if cycles is None else f"{cycles:,}"
                 for cycles in (row["rtl_cycles"], row["predicted_cycles"])
             ),
             "-" if error is None else f"{error:+.1%}",
             "-" if use is None else f"{use:.1%}",
-            f"{row['bytes']:,}",
+            _short(row["bytes"]),
         )
 
     for row in found["passes"]:
