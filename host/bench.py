@@ -95,7 +95,8 @@ def commit():
 
 
 def ceilings(board):
-    """What the board can do at most: MAC/s of the array, bytes/s of all channels of its memory.
+    """What the board can do at most: MAC/s of the array, bytes/s of all channels of its memory, and
+    how many channels these are.
 
     Refreshes are taken off, changes of rows are not.
     """
@@ -104,7 +105,11 @@ def ceilings(board):
     per_second = channels * config.beat_bytes / float(timing.beat_cycles) * board.clock_hz
     if timing.refresh_interval:
         per_second *= 1 - timing.refresh_cycles / timing.refresh_interval
-    return {"macs_per_s": board.peak_macs, "memory_bytes_per_s": per_second}
+    return {
+        "macs_per_s": board.peak_macs,
+        "memory_bytes_per_s": per_second,
+        "memory_channels": channels,
+    }
 
 
 def _total(values):

@@ -14,7 +14,7 @@ import numpy as np
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first)
-from matplotlib.collections import PolyCollection  # noqa: E402
+from matplotlib.collections import PathCollection, PolyCollection  # noqa: E402
 from matplotlib.colors import to_rgba  # noqa: E402
 from matplotlib.patches import Patch  # noqa: E402
 from matplotlib.ticker import FuncFormatter, PercentFormatter  # noqa: E402
@@ -87,7 +87,7 @@ def utilisation(result, key=""):
             places = [layers.index(r["layer"]) + (k - (len(kinds) - 1) / 2) * width for r in own]
             heights = [r["utilisation"] for r in own]
             axes.bar(places, heights, width * 0.92, color=_colour(kind), label=kind)
-            if len(layers) <= 8:
+            if len(layers) <= 6:
                 for x, y in zip(places, heights, strict=True):
                     text = axes.text(x, y + 0.02, f"{y:.0%}", ha="center", size=8, color=GREY)
                     text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
@@ -121,14 +121,24 @@ def roofline(result, key=""):
     share = np.array([cycles_of(r) for r in rows]) / cycles_of(result["total"])
     peak = result["ceilings"]["macs_per_s"] / 1e9
     memory = result["ceilings"]["memory_bytes_per_s"] / 1e9
-    knee = peak / memory
+    channels, knee = result["ceilings"]["memory_channels"], peak / memory
 
     def draw(figure, axes):
-        left, right = min(x.min(), knee) / 2.5, max(x.max(), knee) * 2.5
-        bottom = y.min() / 2.5
+        left, right = min(x.min(), knee) / 1.8, max(x.max(), knee) * 1.8
+        bottom = min(y.min(), left * memory / channels) / 1.3
         line = np.array([left, knee, right])
         axes.fill_between(line, np.minimum(line * memory, peak), bottom, color="#f3f5f8", lw=0)
         axes.plot(line, np.minimum(line * memory, peak), color="#1d2430", linewidth=1.5)
+        if channels > 1:
+            label = f"one of the memory's {channels} ports"
+            axes.plot(
+                [left, knee * channels],
+                [left * memory / channels, peak],
+                color=GREY,
+                linewidth=1,
+                linestyle=(0, (4, 3)),
+                label=label,
+            )
         for kind in _kinds(rows):
             own = [i for i, r in enumerate(rows) if r["pass"] == kind]
             axes.scatter(
@@ -165,7 +175,8 @@ def roofline(result, key=""):
         _name_points(axes, [r["layer"] for r in rows], x, y, np.argsort(-share))
         legend = figure.legend(loc="outside upper left", ncols=5)
         for handle in legend.legend_handles:
-            handle.set_sizes([60])
+            if isinstance(handle, PathCollection):
+                handle.set_sizes([60])
 
     return _picture(f"roofline{key}", draw, (10, 4.6))
 

@@ -125,8 +125,8 @@ def test_ceilings(shared, channels):
                 clock_hz=5e6, timing=MemoryTiming(beat_cycles=4, shared=shared, refresh_cycles=10,
                                                   refresh_interval=100))
     found = ceilings(own)
-    assert found == {"macs_per_s": 256 * 5e6, "memory_bytes_per_s": pytest.approx(
-        5e6 * 16 / 4 * 0.9 * channels)}
+    assert found == {"macs_per_s": 256 * 5e6, "memory_channels": channels,
+                     "memory_bytes_per_s": pytest.approx(5e6 * 16 / 4 * 0.9 * channels)}
 
 
 def test_the_page_is_whole_and_stands_alone(tmp_path):
