@@ -157,15 +157,15 @@ async def convolution(dut, stall):
         assert await bench.read64("ACTIVE_COMPUTE") == work.moving
         assert await bench.read64("WRITE_BEATS") == work.beats_written
         assert await bench.read64("ACTIVE_POST") == work.beats_written
-        # beyond the data: the program, in bursts of up to four instructions, and the bias per image
+        # beyond the data: the program, which is read ahead
         program = await bench.read64("READ_BEATS") - work.beats_read
-        beats = 64 // CONFIG.beat_bytes
-        assert (work.instructions - 1) * beats < program <= (work.instructions + 3) * beats
+        before_end = (work.instructions - 1) * 64 // CONFIG.beat_bytes
+        assert before_end < program <= before_end + 64
         cycles = await bench.read64("CYCLES")
         for unit in ("LOAD_A", "LOAD_B", "COMPUTE", "POST"):
             busy = await bench.read64(f"BUSY_{unit}")
             starved = await bench.read64(f"STARVED_{unit}")
-            assert 0 < busy and busy + starved <= cycles
+            assert 0 < busy < cycles and starved < cycles
             assert await bench.read64(f"ACTIVE_{unit}") <= busy
 
 

@@ -10,13 +10,16 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from gradgate.boards import MemoryTiming
 from gradgate.device import UNITS
 from gradgate.errors import BusError, DeviceError, DeviceTimeout, NumericError, ProgramError
 from gradgate.hw.config import Config
 from gradgate.hw.fetch import Fetch
 from gradgate.hw.isa import Unit, encode
 from gradgate.sim import verilate
-from gradgate.sim.rtl import Harness, MemoryTiming, RTLDevice
+from gradgate.sim.rtl import Harness, RTLDevice
+
+from tests.cocotb.convolution import Convolution
 
 CONFIG = Config(tm=2, tn=4, beat_bits=32, a_depth=32, b_depth=64, acc_depth=32, max_burst=8)
 SIZE = 0x8000
@@ -192,7 +195,7 @@ def test_records(device):
         assert len(executing) == counters.busy[unit]
         assert all(cycle < counters.cycles for cycle in executing)
         assert all(own["start"][1:] >= own["start"][:-1])
-    # four instructions come with the first burst: that of LOAD_A is the third
+    # the fetch of three instructions, and the latency of memory
     assert 0 < records["LOAD_A"]["start"][0] < 100
     assert (counters + counters).records is None
     again = device.run(0).records
@@ -272,6 +275,26 @@ def test_nonfinite_and_overflow(device):
     with pytest.raises(NumericError, match="overflowed"):
         device.run(0)
     works(device)
+
+
+@pytest.mark.parametrize("timing", [
+    MemoryTiming(), MemoryTiming(latency=30, beat_cycles=1.5, stall=0.3),
+    MemoryTiming(shared=True, row_bytes=512, row_cycles=6, refresh_interval=200,
+                 refresh_cycles=30)], ids=["default", "slow", "dram"])
+def test_several_ports(timing):
+    """A convolution through three read ports and two write ports."""
+    config = dataclasses.replace(CONFIG, a_depth=64, read_ports=3, write_ports=2)
+    work = Convolution(config, 4)
+    with RTLDevice(config, SIZE, timing, seed=4) as device:
+        assert device.timing == timing
+        device.write(0, work.memory)
+        counters = device.run(work.address)
+        assert device.read(0, SIZE) == work.expected
+    assert counters.write_bytes == work.beats_written * config.beat_bytes
+    assert counters.active["COMPUTE"] == work.moving
+    for unit in UNITS:
+        assert counters.records[unit]["active"].sum() == counters.active[unit]
+        assert len(counters.records[unit]) == counters.instructions[unit]
 
 
 def test_wrong_identity():
