@@ -63,8 +63,9 @@ class ModelDevice(Device):
     check : bool
         Also raise ProgramError when a product, a tag, an accumulation or a drain uses a word that
         was never written, when two units access a word (or region of accumulators) and no token
-        puts them in order, and when a sweep visits an accumulator twice. The units run ahead of
-        each other at random as far as the tokens allow. Slower.
+        puts them in order, when a POST reads ahead what one before it may still be writing, and
+        when a sweep visits an accumulator twice. The units run ahead of each other at random as
+        far as the tokens allow. Slower.
     timing : MemoryTiming or None
         The memory that compilers plan for; results do not depend on it. None: MemoryTiming().
     """

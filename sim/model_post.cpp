@@ -12,7 +12,8 @@ struct Runs {
   const isa::Post &x;
   uint32_t base;
   const char *what;
-  bool half = false;  // the length and the strides
+  bool half = false;   // the length and the strides
+  bool early = false;  // read before the instructions before are complete
   uint32_t i2 = 0, i1 = 0;
   uint64_t left = 0;
   uint8_t *next = nullptr;
@@ -21,7 +22,7 @@ struct Runs {
     if (left == 0) {
       int64_t at = (int64_t)base + (int64_t)i2 * (x.o_s2 >> half) + (int64_t)i1 * (x.o_s1 >> half);
       uint32_t length = x.o_len >> half;
-      next = WRITES ? memory.write(at, length, what) : memory.read(at, length, what);
+      next = WRITES ? memory.write(at, length, what) : memory.read(at, length, what, early);
       left = (uint64_t)length * memory.beat_bytes;
       if (++i1 == x.o_n1) i1 = 0, i2++;
     }
@@ -66,11 +67,10 @@ struct Drain {
 
   void validate(uint64_t vectors) const {
     if (x.opd_add + x.mask + x.sgd > 1) fail(PROGRAM, "more than one of opd_add, mask, sgd");
-    if (x.sgd && (x.scale || x.bias || x.relu)) fail(PROGRAM, "sgd with another step");
+    if (x.sgd && (x.scale || x.bias || x.relu || x.tags)) fail(PROGRAM, "sgd with another step");
     if (x.bias && x.opd_add) fail(PROGRAM, "bias with opd_add");
     if (x.mom && !x.sgd) fail(PROGRAM, "mom without sgd");
     if (x.tags && !x.pool) fail(PROGRAM, "tags without pool");
-    if (x.tags && x.mom) fail(PROGRAM, "tags with mom");
     if (x.tags && half_tags() && x.o_len % 2) fail(PROGRAM, "tags of half a beat");
     if (x.pool && x.src_mem) fail(PROGRAM, "pool of a memory source");
     if (x.pool && (x.w1 == 0 || x.w0 == 0)) fail(PROGRAM, "empty pooling window");
@@ -85,7 +85,7 @@ struct Drain {
   }
 
   void read_bias() {
-    const uint8_t *from = state.memory.read(x.imm2, TM / lanes, "bias read");
+    const uint8_t *from = state.memory.read(x.imm2, TM / lanes, "bias read", true);
     for (uint32_t m = 0; m < TM; m++) bias[m] = operand(from + 4 * m, true, state.flags);
   }
 
@@ -161,8 +161,8 @@ struct Drain {
     if (x.bias) read_bias();
     if (x.src_mem) open_source(vectors);
     Memory &memory = state.memory;
-    Runs operands{memory, x, x.opd_base, "operand read"};
-    Runs old_momentum{memory, x, x.aux_base, "momentum read"};
+    Runs operands{memory, x, x.opd_base, "operand read", false, !x.opd_add};
+    Runs old_momentum{memory, x, x.aux_base, "momentum read", false, true};
     Runs output{memory, x, x.out_base, "output"};
     Runs momentum{memory, x, x.aux_base, "momentum output"};
     Runs tags{memory, x, x.aux_base, "output of tags", half_tags()};
@@ -182,6 +182,7 @@ struct Drain {
             vector(y, group, at);
           }
         }
+    if (x.src_mem || x.opd_add) state.races.settle();  // these streams wait
     // beats of the first output
     state.active[isa::POST] += vectors * lanes * output_size() / memory.beat_bytes;
   }

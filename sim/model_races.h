@@ -21,6 +21,7 @@ class Races {
   static constexpr uint32_t PAGE = 512;  // cells of memory that come into being together
   Clock clocks[4] = {};                  // as each unit knows them
   std::deque<Clock> tokens[16];          // what the producer knew, per token; from * 4 + to
+  uint32_t settled[4] = {};              // own instructions complete before the next begins
   std::unordered_map<uint64_t, std::vector<Cell>> pages;
   uint32_t unit = 0;
 
@@ -28,7 +29,7 @@ class Races {
   // One program ends before the next begins, also one that was stopped within an instruction.
   void begin_program() {
     Clock latest{};
-    for (int u = 0; u < 4; u++) latest[u] = clocks[u][u] + 1;
+    for (int u = 0; u < 4; u++) settled[u] = latest[u] = clocks[u][u] + 1;
     for (Clock &clock : clocks) clock = latest;
     for (auto &queue : tokens) queue.clear();
   }
@@ -38,6 +39,7 @@ class Races {
       if (wait >> from & 1) {
         auto &queue = tokens[from * 4 + unit];
         for (int u = 0; u < 4; u++) clocks[unit][u] = std::max(clocks[unit][u], queue.front()[u]);
+        settled[unit] = std::max(settled[unit], queue.front()[unit]);
         queue.pop_front();
       }
   }
@@ -51,6 +53,14 @@ class Races {
     std::vector<Cell> &page = pages[beat / PAGE];
     if (page.empty()) page.resize(PAGE);
     return page[beat % PAGE];
+  }
+
+  // The instruction under way has waited for the ones before it of its unit.
+  void settle() { settled[unit] = clocks[unit][unit]; }
+  // Whether an instruction before, of the same unit, may still be writing a word.
+  bool unsettled(const Cell &cell) const {
+    return cell.writer == unit && cell.written > settled[unit] &&
+           cell.written <= clocks[unit][unit];
   }
 
   // Enter an access of the instruction under way; the unit it is in conflict with, or -1.

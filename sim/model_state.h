@@ -53,11 +53,15 @@ struct Memory {
            (unsigned long long)(count * beat_bytes), first);
     return data + first;
   }
-  uint8_t *read(int64_t address, uint64_t count, const char *what) {
+  // `early`: before instructions of the same unit are complete.
+  uint8_t *read(int64_t address, uint64_t count, const char *what, bool early = false) {
     uint8_t *from = at(address, count, what);
     read_bytes += count * beat_bytes;
     for (uint64_t k = 0; races && k < count; k++) {
       uint64_t beat = (uint32_t)address / beat_bytes + k;
+      if (early && races->unsettled(races->memory(beat)))
+        fail(PROGRAM, "%s 0x%llx: the one that writes it may not be complete", what,
+             (unsigned long long)(beat * beat_bytes));
       require_order(races->read(races->memory(beat)), what, beat * beat_bytes);
     }
     return from;

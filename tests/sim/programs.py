@@ -54,6 +54,7 @@ class Generator:
         self.seed = seed
         self.program = []
         self.defined = set()  # accumulators that have a value
+        self.posted = (set(), set())  # outputs of POSTs that the next one need not wait for
         self._fill_buffers()
         if self.coin():
             self._add(self._clear())
@@ -404,23 +405,25 @@ class Generator:
     def _post(self, fields, p, reads, tags):
         config, rnd = self.config, self.random
         fields |= {"p2": p[0], "p1": p[1], "p0": p[2], "tags": tags}
-        operand = rnd.choice((None, None, "opd_add", "mask", "sgd"))
+        operand = rnd.choice((None, None, "opd_add", "mask", None if tags else "sgd"))
         if operand == "sgd":
-            fields |= {"sgd": 1, "mom": not tags and self.coin(), "imm0": self._number(-12, -4),
+            fields |= {"sgd": 1, "mom": self.coin(), "imm0": self._number(-12, -4),
                        "imm1": self._number(-2, 0), "imm2": self._number(-10, 0)}
         else:
             fields |= {"scale": self.coin(0.3), "imm0": self._number(-8, 2),
                        "relu": self.coin(0.3), "bias": operand != "opd_add" and self.coin(0.3)}
         fields["out_fp32"] = self.coin()
-        touched = set(reads.get("memory", ()))
+        ahead = set()  # read before the POSTs before are complete
         if fields.get("bias"):
             size = config.groups * config.beat_bytes
             fields["imm2"] = DATA + config.beat_bytes * rnd.randrange((RESULTS - DATA - size)
                                                                       // config.beat_bytes)
-            touched |= set(range(fields["imm2"], fields["imm2"] + size, config.beat_bytes))
+            ahead |= set(range(fields["imm2"], fields["imm2"] + size, config.beat_bytes))
 
         wide = config.fmt == "fp32" or fields["out_fp32"] or operand == "sgd"
         written, second = self._outputs(fields, math.prod(p), wide)
+        touched = reads.get("memory", set()) | ahead
+        operands = set()
         if operand:
             fields |= {operand: 1, "opd_fp32": wide}
             move = None
@@ -429,16 +432,20 @@ class Generator:
             if move is None or abs(move) < max(written) + config.beat_bytes - min(written):
                 move = 0  # in place
             fields["opd_base"] = fields["out_base"] + move
+            operands = {address + move for address in written}
             if move:
-                touched |= {address + move for address in written}
-        if not touched.isdisjoint(written | second):
+                touched |= operands
+        waits = operand == "opd_add" or bool(fields.get("src_mem"))
+        if operand != "opd_add":
+            ahead |= operands
+        if fields.get("mom"):
+            ahead |= second
+        if not (touched.isdisjoint(written | second) and ahead.isdisjoint(set.union(*self.posted))):
             bare = {name: value for name, value in fields.items() if name not in STEPS}
             return self._post(bare, p, reads, tags)
-        if operand:
-            touched |= {address + move for address in written}
-        if fields.get("mom"):
-            touched |= second
-        return Instruction(Unit.POST, fields, reads | {"memory": touched},
+        earlier = (set(), set()) if waits else self.posted
+        self.posted = (earlier[0] | written, earlier[1] | second)
+        return Instruction(Unit.POST, fields, reads | {"memory": touched | ahead | operands},
                            {"memory": written | second})
 
     def _outputs(self, fields, pixels, wide):
@@ -451,6 +458,8 @@ class Generator:
                 beats, RESULTS, MEMORY, overlap=False, loops=2, multiple=share)
             fields |= {"out_base": base, "o_len": shape[0], "o_n1": shape[1], "o_n2": shape[2],
                        "o_s1": strides[0], "o_s2": strides[1]}
+            if not written.isdisjoint(self.posted[1]):  # writers do not wait for each other
+                continue
             if not fields["tags"] and not fields.get("mom"):
                 return written, set()
             starts = [x // share for x in _offsets(shape[1:], strides)]
@@ -458,7 +467,7 @@ class Generator:
                       for i in range(shape[0] // share)}
             move = self._shift(second, RESULTS, MEMORY)
             second = {move + address for address in second}
-            if second.isdisjoint(written):
+            if second.isdisjoint(written | self.posted[0]):
                 fields["aux_base"] = move
                 return written, second
 

@@ -267,7 +267,7 @@ def random_post(config, rng, memory_source):
         flags |= {"scale": 0, "bias": 0, "relu": 0, "mom": rng.randrange(2)}
     if operand == "opd_add":
         flags["bias"] = 0
-    if flags.get("pool") and not flags.get("mom"):
+    if flags.get("pool") and operand != "sgd":
         flags["tags"] = rng.randrange(3) > 0
     p2, p1, p0 = rng.randint(1, 2), rng.randint(1, 3), 2 * rng.randint(1, 3)
 
@@ -324,7 +324,7 @@ def test_random_programs(config, seed):
         elif kind < 4:
             program.append(random_compute(config, rng))
         else:
-            program.append(random_post(config, rng, index % 2))
+            program += [random_post(config, rng, index % 2), encode(Unit.LOAD_A)]
     program.append(encode(Unit.POST, out_base=0xc000, **drain))
 
     # each instruction waits for the one before it, when that is another unit's
@@ -445,7 +445,7 @@ def test_deadlock_names_units_instructions_and_tokens(device):
     (ProgramError, [encode(Unit.POST, sgd=1, bias=1)], "sgd with another step"),
     (ProgramError, [encode(Unit.POST, mom=1)], "mom without sgd"),
     (ProgramError, [encode(Unit.POST, tags=1)], "tags without pool"),
-    (ProgramError, [encode(Unit.POST, tags=1, pool=1, sgd=1, mom=1)], "tags with mom"),
+    (ProgramError, [encode(Unit.POST, tags=1, pool=1, sgd=1)], "sgd with another step"),
     (ProgramError, [encode(Unit.POST, tags=1, pool=1, out_fp32=1, o_len=3)], "tags of half a beat"),
     (ProgramError, [encode(Unit.POST, **DRAIN, pool=1, w1=1, w0=1, tags=1, aux_base=2)],
      "output of tags address 0x00000002 is not"),
@@ -660,6 +660,33 @@ def test_check_follows_tokens_over_other_units():
         load = list(FILL[0])
         load[0] |= wait(Unit.COMPUTE)["wait"] << 4
         start(device, encode(Unit.POST, src_base=3, **DRAIN, **signal(Unit.COMPUTE)), relay, load)
+
+
+UPDATE = DRAIN | dict(o_len=4, sgd=1, opd_base=0x1000, out_base=0x1000)
+
+
+@pytest.mark.parametrize(("before", "after", "words"), [
+    (DRAIN, DRAIN | dict(mask=1, opd_base=0x1008, out_base=0x3000), "operand read 0x1008: the one"),
+    (UPDATE, UPDATE, "operand read 0x1000: the one"),
+    (UPDATE | dict(mom=1, aux_base=0x2000),
+     UPDATE | dict(opd_base=0x3000, mom=1, aux_base=0x2018), "momentum read 0x2018: the one"),
+    (POOL | dict(aux_base=0x2000), DRAIN | dict(bias=1, imm2=0x2008), "bias read 0x2008: the one"),
+])
+def test_check_finds_reads_ahead_of_writes(before, after, words):
+    """Of one unit; a token that goes round by another one helps, and so does a read that waits."""
+    before, after = before | {"src_base": 3}, after | {"src_base": 3}
+    with ModelDevice(SMALL, MEMORY, check=True) as device:
+        start(device, encode(Unit.COMPUTE, **CLEAR | {"q0": 2 * SMALL.acc_depth}))
+        with pytest.raises(ProgramError, match=words):
+            start(device, encode(Unit.POST, **before), encode(Unit.POST, **after))
+        start(device, encode(Unit.POST, **before, **signal(Unit.LOAD_B)),
+              encode(Unit.LOAD_B, **wait(Unit.POST), **signal(Unit.POST)),
+              encode(Unit.POST, **after, **wait(Unit.LOAD_B)))
+        for waits in ({"opd_add": 1}, {"src_mem": 1}):
+            between = encode(Unit.POST, **DRAIN | dict(out_base=0x5000), src_base=0x6000, **waits)
+            start(device, encode(Unit.POST, **before), between, encode(Unit.POST, **after))
+        add = dict(opd_add=1, opd_base=0x1000, src_base=3)
+        start(device, encode(Unit.POST, **before), encode(Unit.POST, **DRAIN | add))
 
 
 def test_check_finds_a_sweep_that_visits_twice():
