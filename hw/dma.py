@@ -5,7 +5,7 @@ Datapath registers are reset-less, control registers are reset.
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.config import check_config
 from gradgate.hw.port import Command, ReadPort, WritePort
@@ -28,11 +28,6 @@ class Descriptor(data.Struct):
     s2: signed(32)
     n3: 16
     s3: signed(32)
-
-
-def _fifo_depth(config):
-    """Two bursts, one moving while the other is made; never so few beats that latency shows."""
-    return max(2 * config.max_burst, 64)
 
 
 def _registered(m, fifo, valid, payload, taken):
@@ -61,6 +56,8 @@ class Bursts(wiring.Component):
     -------
     start : In(stream.Signature(Descriptor))
     o : Out(stream.Signature(Command))
+    last : Out(1)
+        The burst on `o` is the last one of its descriptor.
     busy : Out(1)
         A descriptor is in work: some of its bursts have not been taken.
 
@@ -76,6 +73,7 @@ class Bursts(wiring.Component):
         super().__init__({
             "start": In(stream.Signature(Descriptor)),
             "o": Out(stream.Signature(Command)),
+            "last": Out(1),
             "busy": Out(1),
         })
 
@@ -177,7 +175,8 @@ class Bursts(wiring.Component):
             m.d.sync += burst_valid.eq(0)
         with m.If(do_piece):
             m.d.sync += burst_valid.eq(1)
-            m.d.sync += [burst_end.eq(piece_end), burst_last.eq(piece_of_last)]
+            m.d.sync += [burst_end.eq(piece_end), burst_last.eq(piece_of_last),
+                         self.last.eq(piece_of_last & final)]
             m.d.sync += burst_len.eq(Mux(joins, burst_len, 0) + length + 1)
             with m.If(~joins):
                 m.d.sync += [burst_block.eq(piece_block), burst_low.eq(piece_low)]
@@ -221,7 +220,8 @@ class ReadDMA(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        depth = _fifo_depth(self._config)
+        # two bursts, one moving while the other is taken; never so few that latency shows
+        depth = max(2 * self._config.max_burst, 64)
         m.submodules.bursts = bursts = Bursts(self._config)
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=self._config.beat_bits, depth=depth)
         wiring.connect(m, wiring.flipped(self.start), bursts.start)
@@ -246,8 +246,11 @@ class ReadDMA(wiring.Component):
 class WriteDMA(wiring.Component):
     """Writes a stream to the runs of each descriptor, a burst whenever all its beats are held.
 
-    One beat per cycle. The stream may run up to `max(2*max_burst, 64)` beats ahead, of descriptors
-    still to come too. No multipliers; a RAM of that many beats.
+    One beat per cycle. The command of a burst comes 2 cycles after its last beat on `i`, if the
+    port takes the one before; its first beat 1 cycle after the command is taken, but not within 3
+    cycles of its own arrival; `done` in the cycle after the last acknowledgement. The stream may
+    run `room` beats ahead, of descriptors still to come too. Up to `QUEUE` descriptors wait for
+    acknowledgements while later ones are at work. No multipliers; a RAM of `room + 1` beats.
 
     Parameters
     ----------
@@ -256,12 +259,15 @@ class WriteDMA(wiring.Component):
     Members
     -------
     start : In(stream.Signature(Descriptor))
-        Taken when all bursts of the one before have been issued.
+        Taken when all runs of the one before have been cut into bursts, the last few of which may
+        still wait; an empty one when all bursts before it have been issued.
     i : In(stream.Signature(beat_bits))
+    left : Out(1)
+        A beat has left for memory: there is room for another one.
     port : Out(WritePort(beat_bits))
-    idle : Out(1)
-        No descriptor in work and all bursts acknowledged; low from the cycle after `start` is
-        taken, unless the descriptor is empty.
+    done : Out(1)
+        One cycle high per descriptor, in order: all its bursts are acknowledged, all of those
+        before too.
 
     Raises
     ------
@@ -270,6 +276,7 @@ class WriteDMA(wiring.Component):
     """
 
     OUTSTANDING = 63  # bursts not acknowledged, at most
+    QUEUE = 8
 
     def __init__(self, config):
         check_config(config)
@@ -277,18 +284,41 @@ class WriteDMA(wiring.Component):
         super().__init__({
             "start": In(stream.Signature(Descriptor)),
             "i": In(stream.Signature(config.beat_bits)),
+            "left": Out(1),
             "port": Out(WritePort(config.beat_bits)),
-            "idle": Out(1),
+            "done": Out(1),
         })
+
+    @property
+    def room(self):
+        """Beats that `i` takes at once when nothing is held."""
+        # one burst moving, one being made, and as many again while memory is busy elsewhere
+        return max(4 * self._config.max_burst, 64) - 1
 
     def elaborate(self, platform):
         m = Module()
 
-        depth = _fifo_depth(self._config)
+        depth = self.room + 1
         m.submodules.bursts = bursts = Bursts(self._config)
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=self._config.beat_bits, depth=depth)
-        wiring.connect(m, wiring.flipped(self.start), bursts.start)
         wiring.connect(m, wiring.flipped(self.i), fifo.w_stream)
+
+        # what ends when how many bursts are acknowledged; numbers wrap, far above their distance
+        number = range(2 * (self.OUTSTANDING + 1))
+        issued, acked = Signal(number), Signal(number)
+        m.submodules.ends = ends = SyncFIFO(width=len(issued), depth=self.QUEUE)
+
+        # an empty descriptor makes no burst: its turn is when there is none left of the others
+        new = self.start.payload
+        empty = Signal()
+        do_empty = Signal()
+        m.d.comb += [
+            empty.eq(~(new.len.any() & new.n1.any() & new.n2.any() & new.n3.any())),
+            bursts.start.payload.eq(new),
+            bursts.start.valid.eq(self.start.valid & ~empty),
+            self.start.ready.eq(Mux(empty, ~bursts.busy & ends.w_rdy, bursts.start.ready)),
+            do_empty.eq(self.start.valid & empty & ~bursts.busy & ends.w_rdy),
+        ]
 
         # beats held that no command has claimed, beats claimed whose command has been taken
         held = Signal(range(depth + 2))
@@ -299,7 +329,8 @@ class WriteDMA(wiring.Component):
         do_burst = bursts.o.valid & bursts.o.ready
         do_cmd = cmd.valid & cmd.ready
         m.d.comb += bursts.o.ready.eq(
-            (~cmd.valid | cmd.ready) & (held >= burst.len) & (pending != self.OUTSTANDING))
+            (~cmd.valid | cmd.ready) & (held >= burst.len) & ends.w_rdy
+            & (pending != self.OUTSTANDING))
         with m.If(cmd.ready):
             m.d.sync += cmd.valid.eq(0)
         with m.If(do_burst):
@@ -308,12 +339,19 @@ class WriteDMA(wiring.Component):
         ready = Signal()
         do_beat = self.port.data.valid & self.port.data.ready
         _registered(m, fifo, ready, self.port.data.payload, do_beat)
-        m.d.comb += self.port.data.valid.eq(ready & (claimed != 0))
+        m.d.comb += [self.port.data.valid.eq(ready & (claimed != 0)), self.left.eq(do_beat)]
         m.d.sync += [
             held.eq(held + (self.i.valid & self.i.ready) - Mux(do_burst, burst.len, 0)),
             claimed.eq(claimed + Mux(do_cmd, cmd.payload.len, 0) - do_beat),
             pending.eq(pending + do_burst - self.port.ack),
+            issued.eq(issued + do_burst),
+            acked.eq(acked + self.port.ack),
         ]
-        m.d.comb += self.idle.eq(~bursts.busy & (pending == 0))
 
+        m.d.comb += [
+            ends.w_en.eq((do_burst & bursts.last) | do_empty),
+            ends.w_data.eq(issued + do_burst),
+            self.done.eq(ends.r_rdy & ~(acked - ends.r_data)[len(acked) - 1]),
+            ends.r_en.eq(self.done),
+        ]
         return m

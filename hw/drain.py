@@ -8,14 +8,18 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.accumulators import AccDrain, Accumulators
+from gradgate.hw.config import check_config
+from gradgate.hw.walker import Walker
 
-__all__ = ["Walk", "Drain"]
+__all__ = ["TAG_BITS", "Walk", "Pooled", "Drain"]
+
+TAG_BITS = 7
 
 
 class Walk(data.Struct):
     """The loops over the accumulators, as in the instruction."""
 
-    base: 16
+    src_base: 16
     p2: 16
     p1: 16
     p0: 16
@@ -27,15 +31,32 @@ class Walk(data.Struct):
     aw1: signed(16)
     aw0: signed(16)
     pool: 1
-    tag_out: 1
+    src_mem: 1
+
+
+class Pooled(data.StructLayout):
+    """A vector of fp32 words, the tag of each, and whether it is the last one of its walk."""
+
+    def __init__(self, config):
+        super().__init__({
+            "words": data.ArrayLayout(32, config.vlanes),
+            "tags": data.ArrayLayout(TAG_BITS, config.vlanes),
+            "last": 1,
+        })
 
 
 class Drain(wiring.Component):
     """Reads accumulators in the order of an instruction and reduces windows to their largest.
 
-    One vector of `o` per cycle, with `pool` one per w1 * w0 cycles; without, the first is there
-    LATENCY cycles after `start`. With `tag_out` an element is the fp32 number whose upper half is
-    its tag in bf16. No multipliers; a FIFO of DEPTH vectors.
+    A window is reduced in all Tm rows at once, an address per cycle, and handed out as groups =
+    Tm/V vectors while the next one is read: a pixel takes groups cycles, with `pool` max(w1 * w0,
+    groups). The first address is read in the cycle after `start`; the first vector of a window is
+    on `o` LATENCY - 1 cycles after its last address; `busy` ends in the cycle after the last
+    address. Reading stops while `depth` vectors wait or are under way.
+
+    With `src_mem` nothing is read: `o` then only counts the vectors, `last` with the last one.
+
+    Costs a comparator and 78 flip-flops per row, and a FIFO of `depth` vectors. No multipliers.
 
     Parameters
     ----------
@@ -46,135 +67,132 @@ class Drain(wiring.Component):
     start : In(1)
         Begin `walk`; only while not `busy`. An empty walk has no effect.
     walk : In(Walk)
-        Constant from `start` until the last vector has left. w1 and w0 are at least 1 with `pool`
-        and do not matter without.
+        Constant from `start` until not `busy`. w1 and w0 are at least 1 with `pool`.
     busy : Out(1)
         Addresses of the walk are still to come.
     drain : Out(AccDrain(config))
-    o : Out(stream of ArrayLayout(32, V))
-        fp32.
+    o : Out(stream of Pooled(config))
+
+    Raises
+    ------
+    TypeError
+        `config` is not a Config.
     """
 
     LATENCY = Accumulators.LATENCY + 5
-    DEPTH = 16  # vectors on their way, at most: more than a vector is under way
 
     def __init__(self, config):
+        check_config(config)
         self._config = config
-        vector = data.ArrayLayout(32, config.vlanes)
         super().__init__({
             "start": In(1), "walk": In(Walk), "busy": Out(1), "drain": Out(AccDrain(config)),
-            "o": Out(stream.Signature(vector)),
+            "o": Out(stream.Signature(Pooled(config))),
         })
 
     @property
     def config(self):
         return self._config
 
+    @property
+    def depth(self):
+        """Vectors between a read and the taker, at most: so many that reading does not wait."""
+        return max(16, 2 * self.config.groups)
+
     def elaborate(self, platform):
         m = Module()
-        width = self.config.beat_bits
-        m.submodules.vectors = vectors = SyncFIFOBuffered(width=width, depth=self.DEPTH)
+        groups, vlanes, tm = self.config.groups, self.config.vlanes, self.config.tm
+        walk = self.walk
+        m.submodules.walker = walker = Walker([8, 8, 16, 16, 16], {"addr": 16})
+        m.submodules.vectors = vectors = SyncFIFOBuffered(
+            width=Pooled(self.config).size, depth=self.depth)
         m.d.comb += [self.o.payload.eq(vectors.r_data), self.o.valid.eq(vectors.r_rdy),
                      vectors.r_en.eq(self.o.ready)]
 
-        # only the last element of a window makes a vector and needs room for one
-        do_read, first, last = Signal(), Signal(), Signal()
-        group = Signal(range(max(self.config.groups, 2)))
-        free = Signal(range(self.DEPTH + 1), init=self.DEPTH)
-        m.d.comb += do_read.eq(self.busy & (~last | (free != 0)))
-        m.d.sync += free.eq(free - (do_read & last) + (self.o.valid & self.o.ready))
-        self._walk(m, do_read, group, first, last)
+        window = walk.pool & ~walk.src_mem
+        counts = (Mux(window, walk.w0, 1), Mux(window, walk.w1, 1), walk.p0, walk.p1, walk.p2)
+        strides = (walk.aw0, walk.aw1, walk.as0, walk.as1, walk.as2)
+        for level, (count, stride) in enumerate(zip(counts, strides, strict=True)):
+            m.d.comb += [getattr(walker, f"n{level}").eq(count),
+                         walker.addr_stride[level].eq(stride)]
+
+        # The last address of a window takes the room for its vectors, and waits until those of the
+        # window before will have been handed out when it has been reduced: then nothing after
+        # ever waits.
+        do_read, first, last, room = Signal(), Signal(), Signal(), Signal()
+        free = Signal(range(self.depth + 1), init=self.depth)
+        pause = Signal(range(max(groups, 2)))
+        m.d.comb += [
+            last.eq(walker.end[:2].all()),
+            room.eq((free >= groups) & (pause == 0)),
+            do_read.eq(self.busy & (~last | room)),
+            walker.step.eq(do_read),
+            walker.addr_base.eq(walk.src_base),
+            walker.load.eq(self.start & walk.p2.any() & walk.p1.any() & walk.p0.any()),
+            self.drain.en.eq(do_read & ~walk.src_mem),
+            self.drain.addr.eq(walker.addr),
+        ]
+        with m.If(walker.load):
+            m.d.sync += [self.busy.eq(1), first.eq(1)]
+        with m.Elif(do_read):
+            m.d.sync += first.eq(last)
+            with m.If(walker.last):
+                m.d.sync += self.busy.eq(0)
+        with m.If(do_read & last):
+            m.d.sync += pause.eq(groups - 1)
+        with m.Elif(pause != 0):
+            m.d.sync += pause.eq(pause - 1)
+        m.d.sync += free.eq(free - Mux(do_read & last, groups, 0)
+                            + (self.o.valid & self.o.ready))
 
         # what belongs to the data when it arrives
-        issue = Cat(do_read, first, last, group)
+        place = Cat(do_read, first, last, walker.last)
         for k in range(Accumulators.LATENCY):
-            later = Signal(len(issue), name=f"issue_{k}")
-            m.d.sync += later.eq(issue)
-            issue = later
-        m.d.comb += self.drain.en.eq(do_read)
+            later = Signal(len(place), name=f"place_{k}")
+            m.d.sync += later.eq(place)
+            place = later
+        r2_valid, r2_first, r2_last, r2_end = place
 
-        # as unsigned numbers in the same order: the sign bit set for what is not negative
-        r1_valid, r1_first, r1_last = Signal(), Signal(reset_less=True), Signal(reset_less=True)
-        r1_keys = Signal(width, reset_less=True)
-        words = Signal(width)
-        m.d.sync += [r1_valid.eq(issue[0]), r1_first.eq(issue[1]), r1_last.eq(issue[2])]
-        groups = self.drain.data.as_value()
-        several = self.config.groups > 1
-        m.d.comb += words.eq(groups.word_select(issue[3:], width) if several else groups)
-        for i in range(self.config.vlanes):
-            word = words.word_select(i, 32)
-            flip = Cat(word[31].replicate(31), Const(1, 1))
-            m.d.sync += r1_keys.word_select(i, 32).eq(word ^ flip)
+        r3_words = Signal(32 * tm, reset_less=True)
+        r3_tags = Signal(TAG_BITS * tm, reset_less=True)
+        r3_done, r3_end = Signal(), Signal(reset_less=True)
+        index = Signal(TAG_BITS, reset_less=True)
+        tag = Mux(r2_first, 0, index)
+        with m.If(r2_valid):
+            m.d.sync += index.eq(tag + 1)
+        m.d.sync += [r3_done.eq(r2_valid & r2_last), r3_end.eq(r2_end)]
+        for r in range(tm):
+            word, best = self.drain.data[r], r3_words.word_select(r, 32)
+            larger = Signal(name=f"larger_{r}")
+            m.d.comb += larger.eq(_greater(word, best))
+            with m.If(r2_valid & (r2_first | larger)):
+                m.d.sync += [best.eq(word), r3_tags.word_select(r, TAG_BITS).eq(tag)]
 
-        r2_keys = Signal(width, reset_less=True)
-        r2_tags = Signal(7 * self.config.vlanes, reset_less=True)
-        r2_valid = Signal()
-        index = Signal(7, reset_less=True)
-        now = Mux(r1_first, 0, index)
-        with m.If(r1_valid):
-            m.d.sync += index.eq(now + 1)
-        m.d.sync += r2_valid.eq(r1_valid & r1_last)
-        for i in range(self.config.vlanes):
-            key, best = r1_keys.word_select(i, 32), r2_keys.word_select(i, 32)
-            with m.If(r1_valid & (r1_first | (key > best))):
-                m.d.sync += [best.eq(key), r2_tags.word_select(i, 7).eq(now)]
-
-        m.d.comb += vectors.w_en.eq(r2_valid)
-        for i in range(self.config.vlanes):
-            key, tag = r2_keys.word_select(i, 32), r2_tags.word_select(i, 7)
-            value = key ^ Cat((~key[31]).replicate(31), Const(1, 1))
-            m.d.comb += vectors.w_data.word_select(i, 32).eq(
-                Mux(self.walk.tag_out, Cat(Const(0, 16), tag, Const(0x80, 9)), value))
+        # handed out group by group
+        r4_words = Signal(32 * tm, reset_less=True)
+        r4_tags = Signal(TAG_BITS * tm, reset_less=True)
+        r4_valid, r4_end = Signal(), Signal(reset_less=True)
+        group = Signal(range(groups))
+        with m.If(r3_done):
+            m.d.sync += [r4_words.eq(r3_words), r4_tags.eq(r3_tags), r4_end.eq(r3_end),
+                         r4_valid.eq(1), group.eq(0)]
+        with m.Elif(r4_valid):
+            m.d.sync += [group.eq(group + 1), r4_valid.eq(group != groups - 1)]
+        made = Signal(Pooled(self.config))
+        m.d.comb += [
+            made.words.eq(r4_words.word_select(group, 32 * vlanes)),
+            made.tags.eq(r4_tags.word_select(group, TAG_BITS * vlanes)),
+            made.last.eq(r4_end & (group == groups - 1)),
+            vectors.w_data.eq(made),
+            vectors.w_en.eq(r4_valid),
+        ]
         return m
 
-    def _walk(self, m, do_read, group, first, last):
-        """The loops: an address, its group, and its place in the window, until nothing is left."""
-        walk = self.walk
-        ones = Const(1, 8)
 
-        # level: iterations left, how many there are, address of the loop body, its step
-        def level(name, count, step):
-            left = Signal(len(count), name=f"{name}_left", reset_less=True)
-            addr = Signal(16, name=f"{name}_addr", reset_less=True)
-            return left, count, addr, step
+def _greater(a, b):
+    """a > b, both canonical fp32, with a single comparison: of negative numbers `>=` is inverted.
 
-        window = [level("w0", Mux(walk.pool, walk.w0, ones), walk.aw0),
-                  level("w1", Mux(walk.pool, walk.w1, ones), walk.aw1)]
-        pixels = [level("p0", walk.p0, walk.as0), level("p1", walk.p1, walk.as1),
-                  level("p2", walk.p2, walk.as2)]
-        levels = [*window, *pixels]
-        m.d.comb += self.drain.addr.eq(levels[0][2])
-
-        def begin(inner, address):
-            for left, count, addr, _ in inner:
-                m.d.sync += [left.eq(count), addr.eq(address)]
-
-        def advance(loops, inner):
-            """The next iteration of the innermost of `loops` that has one; `inner` begin anew."""
-            if not loops:
-                m.d.sync += self.busy.eq(0)
-                return
-            left, _, addr, step = loops[0]
-            with m.If(left != 1):
-                address = addr + step
-                m.d.sync += [left.eq(left - 1), addr.eq(address)]
-                begin(inner, address)
-            with m.Else():
-                advance(loops[1:], [*inner, loops[0]])
-
-        ended = [left == 1 for left, *_ in window]
-        m.d.comb += last.eq(ended[0] & ended[1])
-        with m.If(do_read):
-            m.d.sync += first.eq(last)
-            with m.If(~last):
-                advance(window, [])
-            with m.Elif(group != self.config.groups - 1):
-                m.d.sync += group.eq(group + 1)
-                begin(window, pixels[0][2])
-            with m.Else():
-                m.d.sync += group.eq(0)
-                advance(pixels, window)
-
-        with m.If(self.start & walk.p2.any() & walk.p1.any() & walk.p0.any()):
-            m.d.sync += [self.busy.eq(1), first.eq(1), group.eq(0)]
-            begin(levels, walk.base)
+    There is no -0, so numbers of different signs differ.
+    """
+    negative = b[31]
+    chain = Cat(negative, a[:31]) > Cat(Const(0, 1), b[:31])
+    return Mux(a[31] == negative, chain ^ negative, negative)

@@ -3,30 +3,70 @@
 Datapath registers are reset-less, control registers are reset.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from gradgate.hw import isa
 from gradgate.hw.accumulators import AccDrain
 from gradgate.hw.config import check_config
 from gradgate.hw.dma import ReadDMA, WriteDMA
-from gradgate.hw.drain import Drain
+from gradgate.hw.drain import TAG_BITS, Drain
 from gradgate.hw.floats import canonicalise
 from gradgate.hw.port import ReadPort, WritePort
+from gradgate.hw.stationary import fields
+from gradgate.hw.transfers import Transfers
 from gradgate.hw.unpack import Unpack
-from gradgate.hw.vector import VectorPipeline
+from gradgate.hw.vector import Steps, VectorPipeline
 
 __all__ = ["PostUnit"]
 
-_RUN_BITS = 14  # a memory source is read as runs of 2^14 beats, and a rest
+# what waits for `done`, at most: in a WriteDMA, its four in Bursts, and one that begins
+_IN_FLIGHT = WriteDMA.QUEUE + 5
+
+
+class _Now(data.Struct):
+    """What vectors of an instruction are made of."""
+
+    src_mem: 1
+    src_fp32: 1
+    opd_fp32: 1
+    operand: 1
+    empty: 1
+
 
 class PostUnit(wiring.Component):
-    """Executes POST instructions (docs/program.md, section 5), one at a time.
+    """Executes POST instructions (docs/program.md, section 5), the next while the last one ends.
 
-    One V-vector per cycle from accumulators without `pool` and from memory, one per two cycles with
-    `sgd` or `src_odd`. Costs the arithmetic of VectorPipeline, the buffers of two ReadDMA and a
-    WriteDMA, and Tm words of RAM for the bias.
+    Timing, in cycles, of an instruction accepted in cycle a; groups = Tm / V, `stages` those of
+    VectorPipeline:
+
+    * Its first accumulator address is read in a + 2; commands for bias, operand, momentum and
+      memory source are on the ports from a + 5 if their ReadDMA is through with the one before, and
+      as far as Bursts need not wait for runs to join. A memory source and the operand of `opd_add`,
+      which may be results of instructions before, wait until those are done: from d + 5, d the
+      cycle of the last `done`.
+    * Addresses are read one per cycle; the last ones of two windows are at least groups cycles
+      apart, also across instructions. The vectors of a window enter the pipeline 6, 7, ... cycles
+      after its last address or later, one per cycle, each 3 cycles after the beats that it needs
+      from memory have come, or later. So a vector takes one cycle, of pooled windows w1 * w0 /
+      groups if that is more; a beat of bf16 from memory serves two. Addresses are read at most
+      max(16, 2 * groups) vectors ahead.
+    * The first vector follows the last one of the instruction before, in cycle v, in v + 2 or
+      later; in v + sgd_gap when only that one had `sgd`; after the last beat of its bias by 5 or
+      more, and in v + groups + 2 or later if it has a bias and that one had an operand.
+    * A vector that enters in cycle t is handed to the first writer as a beat in t + 2 +
+      stages["result"], if two share a beat both in t + 2 + stages["operand"] of the second, with
+      `sgd` in t + 2 + stages["weight"]; to the second writer its tags in t + 2, likewise, and its
+      momentum in t + 2 + stages["momentum"]. The last burst, of n beats, is with memory n + 2
+      cycles after that, or n cycles after the burst before, if memory takes a beat per cycle.
+    * The next instruction is accepted in the cycle after the last address, or in the first one in
+      which a vector of this one may enter, whichever is later; and not before the DMAs have taken
+      the transfers of this one, those of writers when all but three runs of the output before are
+      in bursts that have been issued.
+    * `done` comes 2 cycles after the last acknowledgement. Up to 13 instructions are not done.
+
+    Costs the arithmetic of VectorPipeline, five DMAs, 2 * Tm words of RAM for the bias; about 9300
+    LUT4 and 8600 flip-flops on ECP5 with Tm = 8, bf16 and 64-bit beats.
 
     Parameters
     ----------
@@ -37,14 +77,16 @@ class PostUnit(wiring.Component):
     i : In(stream.Signature(512))
         Instructions.
     done : Out(1)
-        One cycle high when all writes of the instruction are acknowledged.
+        One cycle high per instruction, in order: all its writes are acknowledged.
     nonfinite, overflow : Out(1)
         One cycle high per event, before `done`.
     active : Out(1)
-        A beat is handed to the writer.
+        A beat of the first output is handed to its writer.
     drain : Out(AccDrain(config))
-    src, opd : Out(ReadPort(beat_bits))
-    out : Out(WritePort(beat_bits))
+    src, opd, mom : Out(ReadPort(beat_bits))
+        Memory source; bias and operand; momentum.
+    out, aux : Out(WritePort(beat_bits))
+        First and second output.
 
     Raises
     ------
@@ -60,7 +102,8 @@ class PostUnit(wiring.Component):
             "nonfinite": Out(1), "overflow": Out(1), "active": Out(1),
             "drain": Out(AccDrain(config)),
             "src": Out(ReadPort(config.beat_bits)), "opd": Out(ReadPort(config.beat_bits)),
-            "out": Out(WritePort(config.beat_bits)),
+            "mom": Out(ReadPort(config.beat_bits)),
+            "out": Out(WritePort(config.beat_bits)), "aux": Out(WritePort(config.beat_bits)),
         })
 
     @property
@@ -69,216 +112,163 @@ class PostUnit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.read_src = read_src = ReadDMA(self.config)
-        m.submodules.read_opd = read_opd = ReadDMA(self.config)
-        m.submodules.write = write = WriteDMA(self.config)
-        m.submodules.accumulators = accumulators = Drain(self.config)
-        m.submodules.source = source = Unpack(self.config)
-        m.submodules.operand = operand = Unpack(self.config)
-        m.submodules.pipeline = pipeline = VectorPipeline(self.config)
-        wiring.connect(m, read_src.port, wiring.flipped(self.src))
-        wiring.connect(m, read_opd.port, wiring.flipped(self.opd))
-        wiring.connect(m, write.port, wiring.flipped(self.out))
-        wiring.connect(m, accumulators.drain, wiring.flipped(self.drain))
-        wiring.connect(m, read_src.o, source.i)
-        wiring.connect(m, read_opd.o, operand.i)
+        m.submodules.transfers = transfers = Transfers(self.config)
+        m.submodules.pixels = pixels = Drain(self.config)
+        m.submodules.pipeline = VectorPipeline(self.config)
+        wiring.connect(m, pixels.drain, wiring.flipped(self.drain))
+        for name in ("src", "opd", "mom"):
+            m.submodules[f"read_{name}"] = read = ReadDMA(self.config)
+            m.submodules[f"unpack_{name}"] = unpack = Unpack(self.config)
+            wiring.connect(m, getattr(transfers, name), read.start)
+            wiring.connect(m, read.port, wiring.flipped(getattr(self, name)))
+            wiring.connect(m, read.o, unpack.i)
+        for name in ("out", "aux"):
+            m.submodules[f"write_{name}"] = write = WriteDMA(self.config)
+            wiring.connect(m, getattr(transfers, name), write.start)
+            wiring.connect(m, write.port, wiring.flipped(getattr(self, name)))
 
-        # one instruction at a time
+        # the instruction whose transfers and accumulator reads begin
         words = Signal(8 * isa.BYTES, reset_less=True)
-        insn = {name: self._field(words, at) for name, at in isa.POST.items()}
-        for name in ("scale", "bias", "opd_add", "relu", "mask", "sgd", "out_fp32"):
-            insn[name] = insn[name] & ~insn["tag_out"]
-        for name in ("imm0", "imm1"):
-            insn[name], _ = canonicalise("fp32", insn[name])
-        insn["lr"], _ = canonicalise("fp32", insn["imm2"])
-        running, begin = Signal(), Signal()
-        m.d.comb += self.i.ready.eq(~running)
-        m.d.sync += begin.eq(self.i.valid & self.i.ready)
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [words.eq(self.i.payload), running.eq(1)]
-
-        m.d.comb += [accumulators.start.eq(begin & ~insn["src_mem"]),
-                     accumulators.walk.base.eq(insn["src_base"])]
-        self._copy(m, insn, accumulators.walk)
-        self._copy(m, insn, pipeline.steps)
-        m.d.comb += pipeline.steps.fp32.eq(insn["out_fp32"])
-
-        # transfers
-        loading = Signal()
-        src_idle = self._read_source(m, insn, begin, read_src.start)
-        opd_idle = self._read_operand(m, insn, begin, read_opd.start)
-        out_wait = Signal()
-        m.d.comb += write.start.valid.eq(out_wait)
-        self._runs(m, insn, write.start.payload, insn["out_base"])
-        with m.If(begin):
-            m.d.sync += out_wait.eq(1)
-        with m.Elif(write.start.ready):
-            m.d.sync += out_wait.eq(0)
-
+        insn, new = fields(isa.POST, words), fields(isa.POST, self.i.payload)
+        accept, begin = Signal(), Signal()
+        waits = Signal()  # the instruction before has not had its turn
         m.d.comb += [
-            source.fp32.eq(insn["src_fp32"]),
-            source.odd.eq(insn["src_odd"]),
-            operand.fp32.eq(loading | insn["opd_fp32"]),
-            operand.odd.eq(loading),
-            operand.pair.eq(insn["sgd"] & ~loading),
+            self.i.ready.eq(~(transfers.busy | begin | pixels.busy | waits)),
+            accept.eq(self.i.valid & self.i.ready),
+            transfers.accept.eq(accept), transfers.new.eq(self.i.payload),
+            transfers.words.eq(words), pixels.start.eq(begin),
         ]
+        m.d.sync += begin.eq(accept)
+        with m.If(accept):
+            m.d.sync += words.eq(self.i.payload)
+        self._copy(m.d.comb, insn, pixels.walk)
 
-        self._issue(m, insn, begin, loading)
+        self._issue(m, insn, new, accept, waits)
 
-        finished = Signal()
-        m.d.comb += finished.eq(running & ~begin & ~out_wait & write.idle & src_idle & opd_idle
-                                & ~loading & ~source.busy & ~operand.busy)
-        m.d.sync += self.done.eq(finished)
-        with m.If(finished):
-            m.d.sync += running.eq(0)
-        m.d.sync += self.nonfinite.eq(source.nonfinite | operand.nonfinite)
-        m.d.comb += self.overflow.eq(pipeline.overflow)
+        unpacks = [m.submodules[f"unpack_{name}"] for name in ("src", "opd", "mom")]
+        m.d.sync += self.nonfinite.eq(Cat(unpack.nonfinite for unpack in unpacks).any())
+        m.d.comb += self.overflow.eq(m.submodules.pipeline.overflow)
         return m
 
     @staticmethod
-    def _field(words, at):
-        bits = words[32 * at.word + at.lo:][:at.width]
-        return bits.as_signed() if at.signed else bits
-
-    @staticmethod
-    def _copy(m, insn, view):
+    def _copy(domain, insn, view):
         """The fields of a struct that the instruction has by the same name."""
         for name, _ in data.Layout.cast(view.shape()):
-            if name in insn:
-                m.d.comb += view[name].eq(insn[name])
+            if hasattr(insn, name):
+                domain += view[name].eq(getattr(insn, name))
 
-    @staticmethod
-    def _runs(m, insn, descriptor, base):
-        """The runs of the output, or of the operand, from `base`."""
-        m.d.comb += [
-            descriptor.base.eq(base), descriptor.len.eq(insn["o_len"]),
-            descriptor.n1.eq(insn["o_n1"]), descriptor.s1.eq(insn["o_s1"]),
-            descriptor.n2.eq(insn["o_n2"]), descriptor.s2.eq(insn["o_s2"]), descriptor.n3.eq(1),
-        ]
+    def _issue(self, m, insn, new, accept, waits):
+        """Sends vectors, with all they need, into the pipeline, and its beats to the writers.
 
-    def _read_source(self, m, insn, begin, start):
-        """Asks for p2 * p1 * p0 contiguous blocks; returns whether that has been done."""
-        total = Signal(32, reset_less=True)
-        addend = Signal(32, reset_less=True)
-        factor = Signal(16, reset_less=True)
-        beats = Signal(32)
-        per_block = self.config.groups
-        shift = per_block.bit_length() - 1
-        whole = insn["src_fp32"] | (self.config.fmt == "fp32")
-        m.d.comb += beats.eq(Mux(insn["src_odd"], total << shift + 1,
-                                 Mux(whole, total << shift, (total << shift) >> 1)))
-
-        run_bytes = self.config.beat_bytes << _RUN_BITS
-        rest = Signal()
-        low, high = beats[:_RUN_BITS], beats[_RUN_BITS:]
-        skip = Cat(Const(0, run_bytes.bit_length() - 1), high)
-        m.d.comb += [
-            start.payload.base.eq(insn["src_base"] + Mux(rest, skip, 0)),
-            start.payload.len.eq(Mux(rest, low, 1 << _RUN_BITS)),
-            start.payload.n1.eq(Mux(rest, 1, high)),
-            start.payload.s1.eq(run_bytes),
-            start.payload.n2.eq(1),
-            start.payload.n3.eq(1),
-        ]
-
-        idle = Signal()
-        with m.FSM(name="source_fsm"):
-            with m.State("IDLE"):
-                m.d.comb += idle.eq(1)
-                m.d.sync += [total.eq(0), addend.eq(insn["p0"]), factor.eq(insn["p1"])]
-                with m.If(begin & insn["src_mem"]):
-                    m.next = "ROWS"
-            for state, following in (("ROWS", "PLANES"), ("PLANES", "RUNS")):
-                with m.State(state):
-                    m.d.sync += [addend.eq(addend << 1), factor.eq(factor >> 1)]
-                    with m.If(factor[0]):
-                        m.d.sync += total.eq(total + addend)
-                    with m.If(factor == 0):
-                        m.next = following
-                        if following == "PLANES":
-                            m.d.sync += [total.eq(0), addend.eq(total), factor.eq(insn["p2"])]
-            with m.State("RUNS"):
-                m.d.comb += start.valid.eq(1)
-                with m.If(start.ready):
-                    m.next = "REST"
-            with m.State("REST"):
-                m.d.comb += [start.valid.eq(1), rest.eq(1)]
-                with m.If(start.ready):
-                    m.next = "IDLE"
-        return idle
-
-    def _read_operand(self, m, insn, begin, start):
-        """Asks for the bias, then for the operand; returns whether that has been done."""
-        bias_wait, opd_wait = Signal(), Signal()
-        m.d.comb += start.valid.eq(bias_wait | opd_wait)
-        self._runs(m, insn, start.payload, insn["opd_base"])
-        with m.If(bias_wait):
-            m.d.comb += [start.payload.base.eq(insn["imm2"]), start.payload.n1.eq(1),
-                         start.payload.len.eq(2 * self.config.groups), start.payload.n2.eq(1)]
-        with m.If(begin):
-            m.d.sync += [bias_wait.eq(insn["bias"]),
-                         opd_wait.eq(insn["opd_add"] | insn["mask"] | insn["sgd"])]
-        with m.Elif(start.ready):
-            m.d.sync += bias_wait.eq(0)
-            with m.If(~bias_wait):
-                m.d.sync += opd_wait.eq(0)
-        return ~bias_wait & ~opd_wait
-
-    def _issue(self, m, insn, begin, loading):
-        """Sends vectors, with all they need, into the pipeline, and its beats to the writer."""
-        pipeline, write = m.submodules.pipeline, m.submodules.write
-        source, operand = m.submodules.source, m.submodules.operand
-        accumulators = m.submodules.accumulators
+        `waits` is set from `accept` until the vectors of the instruction have their turn.
+        """
         width, groups = self.config.beat_bits, self.config.groups
+        pixels, pipeline = m.submodules.pixels, m.submodules.pipeline
+        source, operand, momentum = (m.submodules[f"unpack_{name}"]
+                                     for name in ("src", "opd", "mom"))
 
-        # bias: the words of the master tensor, at the front of the operand stream
-        m.submodules.bias = bias = memory.Memory(shape=width, depth=max(groups, 2), init=[])
+        # the instruction whose vectors these are
+        turn, running = Signal(), Signal()
+        now = Signal(_Now, reset_less=True)
+        steps = Signal(Steps, reset_less=True)
+        loading = Signal()
+        settle = Signal(range(pipeline.sgd_gap))
+        m.d.comb += turn.eq(waits & ~running & ~loading & ((settle == 0) | insn.sgd))
+        with m.If(accept):
+            m.d.sync += waits.eq(1)
+        with m.If(turn):
+            m.d.sync += [waits.eq(0), running.eq(1)]
+            self._copy(m.d.sync, insn, now)
+            self._copy(m.d.sync, insn, steps)
+            m.d.sync += [
+                now.operand.eq(insn.opd_add | insn.mask | insn.sgd),
+                now.empty.eq(~(insn.p2.any() & insn.p1.any() & insn.p0.any())),
+                steps.mom.eq(insn.sgd & insn.mom),
+            ]
+            for constant, name in ((steps.imm0, "imm0"), (steps.imm1, "imm1"), (steps.lr, "imm2")):
+                m.d.sync += constant.eq(canonicalise("fp32", getattr(insn, name))[0])
+
+        # bias: the first beats of the operand stream, into the half of the memory not in use, when
+        # the instruction before has all its operands
+        m.submodules.bias = bias = memory.Memory(shape=width, depth=2 * groups, init=[])
         w_port, r_port = bias.write_port(), bias.read_port()
-        entry, group = Signal(range(groups + 1)), Signal(range(max(groups, 2)))
-        filling = loading & (entry != groups)
-        m.d.comb += [w_port.addr.eq(entry), w_port.data.eq(operand.o.payload.first.as_value()),
-                     w_port.en.eq(filling & operand.o.valid), r_port.addr.eq(group)]
-        with m.If(begin):
-            m.d.sync += [loading.eq(insn["bias"]), entry.eq(0), group.eq(0)]
+        entry, group = Signal(range(groups)), Signal(range(groups))
+        half, fill = Signal(), Signal()
+        m.d.comb += [fill.eq(loading & ~(running & now.operand)),
+                     w_port.en.eq(fill & operand.o.valid), w_port.addr.eq(Cat(entry, ~half)),
+                     w_port.data.eq(operand.o.payload), r_port.addr.eq(Cat(group, half))]
+        with m.If(accept):
+            m.d.sync += [loading.eq(new.bias), entry.eq(0)]
         with m.Elif(w_port.en):
-            m.d.sync += entry.eq(entry + 1)
-        with m.Elif(~filling & ~operand.busy):
-            m.d.sync += loading.eq(0)
+            m.d.sync += [entry.eq(entry + 1), loading.eq(entry != groups - 1)]
+        with m.If(turn & insn.bias):
+            m.d.sync += half.eq(~half)
 
-        # results wait here, so that the pipeline never has to; deep enough for a beat per cycle
-        depth = 1 << (pipeline.latency + 7).bit_length()
-        m.submodules.beats = beats = SyncFIFOBuffered(width=width, depth=depth)
-        free = Signal(range(depth + 1), init=depth)
-        odd = Signal()  # the beat of this vector has been counted with the vector before
-        cost = Signal(2)
-        narrow = ~pipeline.steps.fp32 & (self.config.fmt == "bf16")
-        m.d.comb += cost.eq(Mux(insn["sgd"], 2, ~(narrow & odd)))
-
-        x, x_valid = Signal(width), Signal()
-        with_operand = insn["opd_add"] | insn["mask"] | insn["sgd"]
+        # a vector enters when there is room for its beats, so that nothing waits after
         do_issue = Signal()
+        whole = steps.out_fp32 | steps.sgd | (self.config.fmt == "fp32")
+        begins = (self.config.fmt == "fp32") | ~group[:1].any()  # the beat, where two vectors share
+        room = [self._room(m, "out", do_issue & (whole | begins)),
+                self._room(m, "aux", do_issue & (steps.mom | (steps.tags & begins)))]
         m.d.comb += [
-            x.eq(Mux(insn["src_mem"], source.o.payload.first.as_value(),
-                     accumulators.o.payload.as_value())),
-            x_valid.eq(Mux(insn["src_mem"], source.o.valid, accumulators.o.valid)),
-            do_issue.eq(x_valid & (~with_operand | operand.o.valid) & ~loading & (free >= 2)),
-            source.o.ready.eq(do_issue & insn["src_mem"]),
-            accumulators.o.ready.eq(do_issue & ~insn["src_mem"]),
-            operand.o.ready.eq(filling | (do_issue & with_operand)),
+            do_issue.eq(running & pixels.o.valid & (source.o.valid | ~now.src_mem)
+                        & (operand.o.valid | ~now.operand) & (momentum.o.valid | ~steps.mom)
+                        & room[0] & room[1]),
+            pixels.o.ready.eq(do_issue),
+            source.o.ready.eq(do_issue & now.src_mem), source.fp32.eq(now.src_fp32),
+            operand.o.ready.eq((do_issue & now.operand) | fill),
+            operand.fp32.eq(fill | now.opd_fp32 | steps.sgd),
+            momentum.o.ready.eq(do_issue & steps.mom), momentum.fp32.eq(1),
         ]
+        issued = Signal()
+        m.d.comb += issued.eq(running & (now.empty | (do_issue & pixels.o.payload.last)))
+        with m.If(issued):
+            m.d.sync += running.eq(0)
         with m.If(do_issue):
-            m.d.sync += [group.eq(Mux(group == groups - 1, 0, group + 1)), odd.eq(narrow & ~odd)]
+            m.d.sync += group.eq(group + 1)
+        # `issued`, `turn` and the first vector of the next instruction are two cycles
+        with m.If(do_issue & steps.sgd):
+            m.d.sync += settle.eq(pipeline.sgd_gap - 2)
+        with m.Elif(settle != 0):
+            m.d.sync += settle.eq(settle - 1)
 
-        r1_en = Signal()
         r1_x, r1_opd, r1_mom = (Signal(width, name=f"r1_{name}", reset_less=True)
                                 for name in ("x", "opd", "mom"))
-        m.d.sync += [r1_en.eq(do_issue), r1_x.eq(x), r1_opd.eq(operand.o.payload.first.as_value()),
-                     r1_mom.eq(operand.o.payload.second.as_value())]
-        m.d.comb += [pipeline.en.eq(r1_en), pipeline.x.eq(r1_x), pipeline.opd.eq(r1_opd),
-                     pipeline.mom.eq(r1_mom), pipeline.bias.eq(r_port.data)]
+        r1_tags = Signal(TAG_BITS * self.config.vlanes, reset_less=True)
+        r1_en = Signal()
+        m.d.sync += [
+            r1_en.eq(do_issue), r1_tags.eq(pixels.o.payload.tags),
+            r1_x.eq(Mux(now.src_mem, source.o.payload, pixels.o.payload.words)),
+            r1_opd.eq(operand.o.payload), r1_mom.eq(momentum.o.payload),
+        ]
+        m.d.comb += [pipeline.en.eq(r1_en), pipeline.steps.eq(steps), pipeline.x.eq(r1_x),
+                     pipeline.opd.eq(r1_opd), pipeline.mom.eq(r1_mom), pipeline.tags.eq(r1_tags),
+                     pipeline.bias.eq(r_port.data)]
 
-        wiring.connect(m, beats.r_stream, write.i)
-        do_beat = write.i.valid & write.i.ready
-        m.d.comb += [beats.w_data.eq(pipeline.o), beats.w_en.eq(pipeline.o_en),
-                     self.active.eq(do_beat)]
-        m.d.sync += free.eq(free - Mux(do_issue, cost, 0) + do_beat)
+        out, aux = m.submodules.write_out, m.submodules.write_aux
+        m.d.comb += [out.i.valid.eq(pipeline.o_en), out.i.payload.eq(pipeline.o),
+                     aux.i.valid.eq(pipeline.aux_en), aux.i.payload.eq(pipeline.aux),
+                     self.active.eq(pipeline.o_en)]
+        self._complete(m, accept, issued)
+
+    @staticmethod
+    def _room(m, name, take):
+        """Whether a writer has room for another beat that no vector under way has taken."""
+        write = m.submodules[f"write_{name}"]
+        free = Signal(range(write.room + 1), init=write.room, name=f"{name}_free")
+        m.d.sync += free.eq(free - take + write.left)
+        return free != 0
+
+    def _complete(self, m, accept, issued):
+        """Says which instructions are done: those which are in each of three ways."""
+        ended = []
+        ways = {"out": m.submodules.write_out.done, "aux": m.submodules.write_aux.done,
+                "issue": issued}
+        for name, event in ways.items():
+            count = Signal(range(_IN_FLIGHT + 1), name=f"{name}_ended")
+            m.d.sync += count.eq(count + event - self.done)
+            ended.append(count.any())
+        m.d.comb += self.done.eq(Cat(*ended).all())
+        in_flight = Signal(range(_IN_FLIGHT + 1))
+        m.d.sync += in_flight.eq(in_flight + accept - self.done)
+        m.d.comb += m.submodules.transfers.alone.eq(in_flight == 1)

@@ -1,9 +1,11 @@
 """The arithmetic of the vector unit: docs/numerics.md, section 3, steps 2 to 8."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from gradgate.hw.config import check_config
 from gradgate.hw.delay import Delay
+from gradgate.hw.drain import TAG_BITS
 from gradgate.hw.floats import FloatAdd, FloatMul, ToOperand
 
 __all__ = ["Steps", "VectorPipeline"]
@@ -14,7 +16,8 @@ _ONE = 0x3f800000
 class Steps(data.Struct):
     """Which steps to do, and their constants (canonical fp32).
 
-    At most one of `bias`, `opd_add` and `sgd`; with `sgd`, none of the others.
+    At most one of `bias`, `opd_add` and `sgd`; with `sgd`, none of the others. `mom` only with
+    `sgd`, `tags` only without.
     """
 
     scale: 1
@@ -23,7 +26,9 @@ class Steps(data.Struct):
     relu: 1
     mask: 1
     sgd: 1
-    fp32: 1  # the result is wanted in fp32 whatever the operand format
+    mom: 1
+    out_fp32: 1  # the result is wanted in fp32 whatever the operand format; implied by `sgd`
+    tags: 1
     imm0: 32  # scale; wd
     imm1: 32  # mu
     lr: 32
@@ -32,8 +37,14 @@ class Steps(data.Struct):
 class VectorPipeline(wiring.Component):
     """V lanes of fp32 arithmetic that never stall, and the packing of their results into beats.
 
-    Takes a vector per cycle, with `sgd` one per two cycles. A vector makes one beat in fp32, two
-    with `sgd` (w', then momentum' one cycle later), half a beat in bf16.
+    Takes a vector per cycle; its steps travel with it. A vector makes one beat of `o` in fp32 and
+    half of one in bf16: whole beats come `stages["result"] + 1` cycles after their vector, of bf16
+    `stages["operand"] + 1` after the second one of the pair, of `sgd` (w') `stages["weight"] + 1`.
+    On `aux` it makes with `mom` one beat (momentum') after `stages["momentum"] + 1` cycles; with
+    `tags` one after 1 cycle in fp32, half of one in bf16. Without `mom` the momentum is zero.
+
+    Steps may change after an even number of vectors and one cycle without a vector; from `sgd` to
+    others after `sgd_gap` cycles, as results of those come earlier.
 
     Costs 3 multipliers and 3 adders per lane, of which 2 and 2 serve `sgd` alone.
 
@@ -43,26 +54,34 @@ class VectorPipeline(wiring.Component):
 
     Members
     -------
-    steps : In(Steps)
-        Constant from the first vector of an instruction until its last beat.
     en : In(1)
-        The vectors below are valid.
+        The members below are valid.
+    steps : In(Steps)
     x, opd, mom, bias : In(ArrayLayout(32, V))
         Canonical fp32: the vector; its operand, or w; its momentum; its bias. Anything where
         `steps` has no use for it.
-    o_en : Out(1), o : Out(beat_bits)
+    tags : In(ArrayLayout(7, V))
+    o_en, aux_en : Out(1), o, aux : Out(beat_bits)
         A beat.
     overflow : Out(1)
         One cycle high per cycle with at least one overflow.
+
+    Raises
+    ------
+    TypeError
+        `config` is not a Config.
     """
 
     def __init__(self, config):
+        check_config(config)
         self._config = config
         vector = data.ArrayLayout(32, config.vlanes)
         super().__init__({
-            "steps": In(Steps), "en": In(1),
+            "en": In(1), "steps": In(Steps),
             "x": In(vector), "opd": In(vector), "mom": In(vector), "bias": In(vector),
-            "o_en": Out(1), "o": Out(config.beat_bits), "overflow": Out(1),
+            "tags": In(data.ArrayLayout(TAG_BITS, config.vlanes)),
+            "o_en": Out(1), "o": Out(config.beat_bits),
+            "aux_en": Out(1), "aux": Out(config.beat_bits), "overflow": Out(1),
         })
 
     @property
@@ -81,7 +100,13 @@ class VectorPipeline(wiring.Component):
     @property
     def latency(self):
         """Cycles from `en` to the last beat of a vector, at most."""
-        return max(self.stages["operand"] + 1, self.stages["weight"] + 2)
+        return self.stages["weight"] + 1
+
+    @property
+    def sgd_gap(self):
+        """Cycles from the last vector with `sgd` to the first one without, at least."""
+        stages = self.stages
+        return 1 + max(stages["weight"] - stages["result"], stages["momentum"])
 
     def elaborate(self, platform):
         m = Module()
@@ -96,9 +121,15 @@ class VectorPipeline(wiring.Component):
 
         def delayed(name, words, cycles):
             width = len(words[0])
-            m.submodules[name] = delay = Delay(width * vlanes, cycles)
+            m.submodules[name] = delay = Delay(width * len(words), cycles)
             m.d.comb += delay.i.eq(Cat(*words))
-            return [delay.o[i * width:(i + 1) * width] for i in range(vlanes)]
+            return [delay.o[i * width:(i + 1) * width] for i in range(len(words))]
+
+        def marked(name, mark):
+            """`mark` of the vector that is at each stage."""
+            history = Signal(self.latency, name=name)
+            m.d.sync += history.eq(Cat(mark, history))
+            return {stage: history[cycle - 1] for stage, cycle in stages.items()}
 
         def any_overflow(made):
             return Cat(unit.overflow for unit in made).any()
@@ -107,14 +138,13 @@ class VectorPipeline(wiring.Component):
         add, update, subtract = (units(f"add{k}", FloatAdd) for k in (1, 2, 3))
         convert = units("convert", lambda: ToOperand(self.config))
 
-        # the last vectors without SGD may still be in the stages that only SGD uses when it begins
-        history = Signal(self.latency)
-        sgd_history = Signal(self.latency)
-        m.d.sync += [history.eq(Cat(self.en, history)),
-                     sgd_history.eq(Cat(self.en & steps.sgd, sgd_history))]
-        of_sgd = ("momentum", "step", "weight")
-        live = {name: (sgd_history if name in of_sgd else history)[cycle - 1]
-                for name, cycle in stages.items()}
+        whole = Signal()
+        m.d.comb += whole.eq(steps.out_fp32 | (self.config.fmt == "fp32"))
+        live = marked("live", self.en)
+        live_sgd = marked("live_sgd", self.en & steps.sgd)
+        live_mom = marked("live_mom", self.en & steps.mom)
+        live_whole = marked("live_whole", self.en & ~steps.sgd & whole)
+        live_half = marked("live_half", self.en & ~steps.sgd & ~whole)
 
         # x * scale + (bias or operand), neutral constants for what is left out; g + wd * w
         side = [Mux(steps.sgd, x, Mux(steps.bias, bias, Mux(steps.opd_add, opd, 0)))
@@ -132,50 +162,62 @@ class VectorPipeline(wiring.Component):
 
         # ReLU, mask, conversion
         keep = [~steps.mask | (~opd[31] & opd.any()) for opd in self.opd]
-        keep = delayed("keep", keep, stages["sum"])
+        *keep, relu = delayed("keep", [*keep, steps.relu], stages["sum"])
         result = [Signal(32, name=f"result_{i}", reset_less=True) for i in range(vlanes)]
         for i in range(vlanes):
-            clear = (steps.relu & add[i].o[31]) | ~keep[i]
+            clear = (relu & add[i].o[31]) | ~keep[i]
             m.d.sync += result[i].eq(Mux(clear, 0, add[i].o))
             m.d.comb += convert[i].i.eq(result[i])
 
         # mom' = mu * mom + g1; w' = w - lr * mom'
-        mom = delayed("mom", self.mom, stages["sum"] - stages["product"])
+        mu = Mux(steps.mom, steps.imm1, 0)
+        moved = delayed("moved", [unit.o for unit in momentum], stages["sum"] - stages["product"])
         w = delayed("w", self.opd, stages["step"])
+        lr, = delayed("lr", [steps.lr], stages["momentum"])
         for i in range(vlanes):
             m.d.comb += [
-                momentum[i].a.eq(mom[i]), momentum[i].b.eq(steps.imm1),
-                update[i].a.eq(momentum[i].o), update[i].b.eq(add[i].o),
-                rate[i].a.eq(update[i].o), rate[i].b.eq(steps.lr),
+                momentum[i].a.eq(self.mom[i]), momentum[i].b.eq(mu),
+                update[i].a.eq(moved[i]), update[i].b.eq(add[i].o),
+                rate[i].a.eq(update[i].o), rate[i].b.eq(lr),
                 subtract[i].a.eq(w[i]),
                 subtract[i].b.eq(Cat(rate[i].o[:31], ~rate[i].o[31] & rate[i].o.any())),
             ]
-        new_mom = delayed("new_mom", [unit.o for unit in update],
-                          stages["weight"] + 1 - stages["momentum"])
 
         # beats
-        wide, second = Signal(), Signal()
+        second = Signal()
         half = Cat(unit.o for unit in convert)
         low = Signal(len(half), reset_less=True)
-        m.d.comb += wide.eq(steps.fp32 | (self.config.fmt == "fp32"))
-        with m.If(steps.sgd):
-            m.d.sync += [
-                second.eq(live["weight"]),
-                self.o_en.eq(live["weight"] | second),
-                self.o.eq(Mux(second, Cat(new_mom), Cat(unit.o for unit in subtract))),
-            ]
-        with m.Elif(wide):
-            m.d.sync += [self.o_en.eq(live["result"]), self.o.eq(Cat(result))]
+        with m.If(live_half["operand"]):
+            m.d.sync += [second.eq(~second), low.eq(half)]
+        m.d.sync += self.o_en.eq(live_sgd["weight"] | live_whole["result"]
+                                 | (live_half["operand"] & second))
+        with m.If(live_sgd["weight"]):
+            m.d.sync += self.o.eq(Cat(unit.o for unit in subtract))
+        with m.Elif(live_whole["result"]):
+            m.d.sync += self.o.eq(Cat(result))
         with m.Else():
-            m.d.sync += [self.o_en.eq(live["operand"] & second), self.o.eq(Cat(low, half))]
-            with m.If(live["operand"]):
-                m.d.sync += [second.eq(~second), low.eq(half)]
+            m.d.sync += self.o.eq(Cat(low, half))
+        self._second_output(m, live_mom["momentum"], Cat(unit.o for unit in update))
 
         m.d.sync += self.overflow.eq(
             (live["product"] & any_overflow(multiply)) | (live["sum"] & any_overflow(add))
-            | (~steps.sgd & ~wide & live["operand"] & any_overflow(convert))
-            | (steps.sgd & live["sum"] & any_overflow(momentum))
-            | (steps.sgd & live["momentum"] & any_overflow(update))
-            | (steps.sgd & live["step"] & any_overflow(rate))
-            | (steps.sgd & live["weight"] & any_overflow(subtract)))
+            | (live_half["operand"] & any_overflow(convert))
+            | (live_mom["product"] & any_overflow(momentum))
+            | (live_sgd["momentum"] & any_overflow(update))
+            | (live_sgd["step"] & any_overflow(rate))
+            | (live_sgd["weight"] & any_overflow(subtract)))
         return m
+
+    def _second_output(self, m, momentum_en, momentum):
+        tags = [Cat(tag, Const(0x80, 16 - TAG_BITS)) for tag in self.tags]
+        do_tags = self.en & self.steps.tags
+        if self.config.fmt == "fp32":
+            tags_en, beat = do_tags, Cat(Cat(Const(0, 16), tag) for tag in tags)
+        else:
+            half, second = Cat(tags), Signal(name="second_tags")
+            low = Signal(len(half), name="low_tags", reset_less=True)
+            with m.If(do_tags):
+                m.d.sync += [second.eq(~second), low.eq(half)]
+            tags_en, beat = do_tags & second, Cat(low, half)
+        m.d.sync += [self.aux_en.eq(momentum_en | tags_en),
+                     self.aux.eq(Mux(momentum_en, momentum, beat))]

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""hw/dma.py: order and values of beats, shape of bursts, throughput, idle."""
+"""hw/dma.py: order and values of beats, shape of bursts, throughput, what is done when."""
 
 import random
 from functools import partial
@@ -70,38 +70,62 @@ def read(config, descriptors, seed=0, latency=1, stall=0.0, limit=20000):
 
 
 def write(config, descriptors, seed=0, latency=1, stall=0.0, limit=20000):
-    """Run a WriteDMA over `descriptors`: (memory, expected contents, cycles until idle)."""
+    """Run a WriteDMA over `descriptors`: (memory, expected contents, cycles of `start`, `ack` and
+    `done`)."""
     rng = random.Random(seed)
     memory = Memory(config, rng, latency=latency, stall=stall)
     expected = bytearray(memory.data)
-    places = [a for d in descriptors for a in addresses(config, d)]
-    beats = [rng.getrandbits(config.beat_bits) for _ in places]
-    for address, beat in zip(places, beats, strict=True):
-        expected[address:address + config.beat_bytes] = beat.to_bytes(config.beat_bytes, "little")
+    places = [addresses(config, d) for d in descriptors]
+    contents = []  # after each descriptor, where it writes
+    beats = []
+    for addrs in places:
+        for address in addrs:
+            beat = rng.getrandbits(config.beat_bits)
+            beats.append(beat)
+            expected[address:address + config.beat_bytes] = beat.to_bytes(config.beat_bytes,
+                                                                          "little")
+        contents.append({a: beat for a, beat in
+                         zip(addrs, beats[len(beats) - len(addrs):], strict=True)})
     dut = WriteDMA(config)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
-    cycles = []
+    events = {"start": dut.start.valid & dut.start.ready, "ack": dut.port.ack, "done": dut.done,
+              "beat": dut.i.valid & dut.i.ready, "left": dut.left}
+    cycles = {name: [] for name in events}
 
-    async def start(ctx):
-        await feed(ctx, dut.start, descriptors, rng, stall)
+    async def observe(ctx):
         now = 0
-        while not ctx.get(dut.idle):
-            await ctx.tick()
+        while True:
+            _, _, *sample = await ctx.tick().sample(*events.values())
+            for name, value in zip(events, sample, strict=True):
+                if value:
+                    cycles[name].append(now)
+            if sample[2]:
+                index = len(cycles["done"]) - 1
+                later = set().union(*contents[index + 1:])
+                for address, beat in contents[index].items():
+                    assert address in later or memory.beat(address) == beat
             now += 1
-            assert now < limit
-        cycles.append(now)
-        done = sum(length for _, length in memory.writes)
-        assert done == len(beats), "idle before all bursts were written"
-        await ctx.tick().repeat(20)
-        assert ctx.get(dut.idle)
 
+    async def wait(ctx):
+        await watch(ctx, lambda: len(cycles["done"]) == len(descriptors), limit)
+        await ctx.tick().repeat(20)
+        assert len(cycles["done"]) == len(descriptors)
+        assert len(cycles["beat"]) == len(cycles["left"]) == len(beats)
+
+    cmd, data = dut.port.cmd, dut.port.data
+    for stream in (cmd, data):
+        sim.add_testbench(partial(stands, valid=stream.valid, ready=stream.ready,
+                                  payload=[stream.payload]), background=True)
     sim.add_testbench(partial(memory.serve_writes, port=dut.port), background=True)
+    sim.add_testbench(observe, background=True)
     sim.add_testbench(partial(feed, stream=dut.i, items=beats, rng=rng, stall=stall),
                       background=True)
-    sim.add_testbench(start)
+    sim.add_testbench(partial(feed, stream=dut.start, items=descriptors, rng=rng, stall=stall),
+                      background=True)
+    sim.add_testbench(wait)
     sim.run()
-    return memory, expected, cycles[0]
+    return memory, expected, cycles
 
 
 @pytest.mark.parametrize("beat_bits", WIDTHS)
@@ -137,7 +161,7 @@ def test_empty(field):
     memory, expected, _ = write(config, descriptors)
     assert memory.data == expected
     memory, expected, cycles = write(config, descriptors[:1])
-    assert (memory.writes, cycles) == ([], 0)
+    assert (memory.writes, cycles["start"], cycles["done"]) == ([], [0], [1])
 
 
 def test_bursts_are_aligned():
@@ -210,7 +234,54 @@ def test_write_limits_bursts_in_flight():
     memory, expected, cycles = write(config, [descriptor(0, 1, n1=100, s1=72)], latency=300)
     assert memory.data == expected
     assert memory.in_flight == WriteDMA.OUTSTANDING
-    assert cycles > 2 * 300
+    assert cycles["done"][0] > 2 * 300
+
+
+def test_write_takes_descriptors_while_others_are_acknowledged():
+    """Short ones, among them empty ones, to a memory that answers late; never more than QUEUE."""
+    config = config_of(64)
+    descriptors = [descriptor(64 * i, 0 if i % 5 == 3 else 2) for i in range(30)]
+    memory, expected, cycles = write(config, descriptors, latency=200)
+    assert memory.data == expected
+    in_flight = [sum(start <= at for start in cycles["start"])
+                 - sum(done <= at for done in cycles["done"]) for at in range(190)]
+    assert max(in_flight) >= WriteDMA.QUEUE
+    assert memory.in_flight == sum(d["len"] != 0 for d in descriptors[:WriteDMA.QUEUE])
+
+
+@pytest.mark.parametrize("latency", [1, 40])
+def test_write_done_follows_the_last_acknowledgement(latency):
+    """In the next cycle; of descriptors without bursts, when it is their turn."""
+    config = config_of(64, max_burst=4)
+    rng = random.Random(latency)
+    descriptors = [random_descriptor(config, rng) for _ in range(12)]
+    memory, _, cycles = write(config, descriptors, latency=latency)
+    last, bursts = -1, 0
+    for d, start, done in zip(descriptors, cycles["start"], cycles["done"], strict=True):
+        count = len(addresses(config, d))
+        while count:
+            count -= memory.writes[bursts][1]
+            bursts += 1
+        acked = cycles["ack"][bursts - 1] if bursts else -1
+        last = max(last + 1, acked + 1, start + 1)
+        assert done == last
+
+
+def test_write_room():
+    """Nothing is taken by memory: beats until there is no room, no more."""
+    config = config_of(64)
+    dut = WriteDMA(config)
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+
+    async def testbench(ctx):
+        ctx.set(dut.i.valid, 1)
+        for _ in range(dut.room):
+            *_, ready = await ctx.tick().sample(dut.i.ready)
+            assert ready
+
+    sim.add_testbench(testbench)
+    sim.run()
 
 
 @pytest.mark.parametrize("latency", [1, 20])
@@ -236,7 +307,7 @@ def test_read_full_rate(name, descriptors, latency):
 def test_write_full_rate(name, descriptors):
     memory, expected, cycles = write(config_of(64, 32), descriptors, latency=5)
     assert memory.data == expected
-    assert cycles <= 300 + 32 + 5 + 8
+    assert cycles["done"][0] <= 300 + 32 + 5 + 8
 
 
 def test_rejects():

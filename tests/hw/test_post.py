@@ -1,205 +1,57 @@
 # amaranth: UnusedElaboratable=no
-"""PostUnit against docs/program.md, section 5, and docs/numerics.md, section 3, in plain Python."""
+"""hw/post.py: results of all modes, one by one and overlapping, and the cycles they take."""
 
 import random
 from collections import deque
+from functools import partial
 
 import pytest
 from amaranth.sim import Simulator
-from gradgate.hw import numerics, post
 from gradgate.hw.accumulators import Accumulators
 from gradgate.hw.config import Config
-from gradgate.hw.isa import POST, Unit, encode
+from gradgate.hw.drain import Drain
+from gradgate.hw.isa import Unit, encode
 from gradgate.hw.post import PostUnit
+from gradgate.hw.vector import VectorPipeline
 
 from tests.hw.memory import Memory
 from tests.hw.operands import FloatSource
+from tests.hw.posts import MODES, Layout, execute, fill, instruction, number, outputs
 
 CONFIGS = {
     "2x4_bf16_32": Config(tm=2, tn=4, fmt="bf16", beat_bits=32, acc_depth=64, max_burst=8),
-    "4x8_bf16_64": Config(tm=4, tn=8, fmt="bf16", beat_bits=64, acc_depth=64, max_burst=16),
     "8x16_bf16_64": Config(tm=8, tn=16, fmt="bf16", beat_bits=64, acc_depth=64, max_burst=16),
+    "16x16_fp32_128": Config(tm=16, tn=16, fmt="fp32", beat_bits=128, acc_depth=64, max_burst=16),
     "4x4_fp32_128": Config(tm=4, tn=4, fmt="fp32", beat_bits=128, acc_depth=64, max_burst=16),
-    "4x8_fp32_32": Config(tm=4, tn=8, fmt="fp32", beat_bits=32, acc_depth=64, max_burst=4),
 }
-SRC, OPD, BIAS, OUT, SIZE = 0x0fe0, 0x2fd0, 0x4ff0, 0x5ff0, 0x8000
-
-ACC = {"p2": 2, "p1": 3, "p0": 3, "src_base": 70, "as2": 37, "as1": -5, "as0": 3}
-POOL = ACC | {"p1": 2, "w1": 3, "w0": 2, "aw1": 11, "aw0": -7, "pool": 1}
-MEMORY = {"p2": 2, "p1": 1, "p0": 5, "src_mem": 1, "src_base": SRC}
-FORM = {"opd_base": OPD, "imm2": BIAS}
-SCENARIOS = {
-    "forward": ACC | FORM | {"bias": 1, "relu": 1},
-    "forward_pooled": POOL | FORM | {"bias": 1, "relu": 1},
-    "tags": POOL | {"tag_out": 1},
-    "tags_ignore_the_rest": POOL | FORM | {"tag_out": 1, "bias": 1, "mask": 1, "out_fp32": 1},
-    "logits": ACC | FORM | {"bias": 1, "out_fp32": 1},
-    "masked": ACC | FORM | {"mask": 1},
-    "scaled_and_masked": ACC | FORM | {"scale": 1, "mask": 1, "imm0": 0x3e2aaaab},
-    "all_but_sum": ACC | FORM | {"scale": 1, "bias": 1, "relu": 1, "mask": 1, "imm0": 0xbf19999a},
-    "mask_of_fp32": ACC | FORM | {"mask": 1, "opd_fp32": 1, "out_fp32": 1},
-    "gradient": ACC | {"out_fp32": 1},
-    "sum": ACC | FORM | {"opd_add": 1, "opd_fp32": 1, "out_fp32": 1},
-    "sum_of_operands": ACC | FORM | {"opd_add": 1, "relu": 1},
-    "relu": ACC | {"relu": 1},
-    "update": ACC | FORM | {"sgd": 1, "imm0": 0x3a03126f, "imm1": 0x3f666666, "imm2": 0x3d4ccccd},
-    "update_from_memory": MEMORY | FORM | {"sgd": 1, "src_fp32": 1, "out_fp32": 1, "opd_fp32": 1,
-                                           "imm0": 0x3dcccccd, "imm1": 0x3f333333,
-                                           "imm2": 0x3f000000},
-    "update_with_odd_constants": ACC | FORM | {"sgd": 1, "imm0": 0x00000001, "imm1": 0x7f800000,
-                                               "imm2": 0xbd4ccccd},
-    "compute_copy": MEMORY | {"src_fp32": 1, "src_odd": 1},
-    "convert": MEMORY | {"src_fp32": 1},
-    "loss_mask": MEMORY | FORM | {"mask": 1},
-    "copy_to_fp32": MEMORY | {"out_fp32": 1},
-    "memory_sum": MEMORY | FORM | {"opd_add": 1, "p1": 3, "p0": 2},
-    "nothing": MEMORY | {"p1": 0},
-    "no_pixels": ACC | FORM | {"bias": 1, "p0": 0},
-}
-
-
-class Flags:
-    def __init__(self):
-        self.nonfinite = self.overflow = False
-
-    def op(self, function, *args):
-        bits, overflow = function(*args)
-        self.overflow |= overflow
-        return bits
-
-    def load(self, fmt, bits):
-        bits, nonfinite = numerics.canonicalise(fmt, bits)
-        self.nonfinite |= nonfinite
-        return bits if fmt == "fp32" else bits << 16
-
-
-def greater(a, b):
-    """a > b for canonical fp32."""
-    def key(bits):
-        return -(bits & 0x7fffffff) if bits >> 31 else bits
-    return key(a) > key(b)
-
-
-def word(memory, address, fmt):
-    size = 4 if fmt == "fp32" else 2
-    return int.from_bytes(memory[address:address + size], "little")
-
-
-def reference(config, insn, acc, memory):
-    """(bytes of the output stream, flags); `insn` has every field."""
-    f = type("Insn", (), insn)
-    flags, size = Flags(), config.beat_bytes
-    vlanes, groups = config.vlanes, config.groups
-    # docs/program.md: with tag_out nothing else is applied
-    scale, bias, opd_add, relu, mask, sgd, out_fp32 = (
-        0 if f.tag_out else insn[name]
-        for name in ("scale", "bias", "opd_add", "relu", "mask", "sgd", "out_fp32"))
-    src_fmt = "fp32" if f.src_fp32 else config.fmt
-    opd_fmt = "fp32" if f.opd_fp32 or sgd else config.fmt
-    width = {"fp32": 4, "bf16": 2}
-    imm = [numerics.canonicalise("fp32", insn[f"imm{k}"])[0] for k in range(3)]
-
-    biases = []
-    if bias:
-        biases = [flags.load("fp32", word(memory, f.imm2 + 2 * (ch // vlanes) * size
-                                          + ch % vlanes * 4, "fp32")) for ch in range(config.tm)]
-    operand_bytes = b"".join(memory[f.opd_base + i2 * f.o_s2 + i1 * f.o_s1:][:f.o_len * size]
-                             for i2 in range(f.o_n2) for i1 in range(f.o_n1))
-    source, opd, out = f.src_base, 0, bytearray()
-    steps = f.as2, f.as1, f.as0
-    windows = [(j1, j0) for j1 in range(f.w1) for j0 in range(f.w0)] if f.pool else [(0, 0)]
-    for pixel in [(i2, i1, i0) for i2 in range(f.p2) for i1 in range(f.p1) for i0 in range(f.p0)]:
-        for group in range(groups):
-            first, second = bytearray(), bytearray()
-            for lane in range(vlanes):
-                ch = group * vlanes + lane
-                if f.src_mem:
-                    x = flags.load(src_fmt, word(memory, source + lane * width[src_fmt], src_fmt))
-                else:
-                    at = f.src_base + sum(i * s for i, s in zip(pixel, steps, strict=True))
-                    values = [acc[(at + j1 * f.aw1 + j0 * f.aw0) % (2 * config.acc_depth)][ch]
-                              for j1, j0 in windows]
-                    tag, x = 0, values[0]
-                    for k, value in enumerate(values):
-                        if greater(value, x):
-                            tag, x = k, value
-                if scale:
-                    x = flags.op(numerics.fmul, x, imm[0])
-                if bias:
-                    x = flags.op(numerics.fadd, x, biases[ch])
-                if opd_add or mask or sgd:
-                    at = opd + lane * width[opd_fmt]
-                    y = flags.load(opd_fmt, word(operand_bytes, at, opd_fmt))
-                if opd_add:
-                    x = flags.op(numerics.fadd, x, y)
-                if relu and not greater(x, 0):
-                    x = 0
-                if mask and not greater(y, 0):
-                    x = 0
-                if sgd:
-                    mom = flags.load("fp32", word(operand_bytes, opd + size + lane * 4, "fp32"))
-                    g1 = flags.op(numerics.fadd, x, flags.op(numerics.fmul, imm[0], y))
-                    mom = flags.op(numerics.fadd, flags.op(numerics.fmul, imm[1], mom), g1)
-                    x = flags.op(numerics.fsub, y, flags.op(numerics.fmul, imm[2], mom))
-                    second += mom.to_bytes(4, "little")
-                if sgd or out_fp32:
-                    first += x.to_bytes(4, "little")
-                else:
-                    bits = (numerics.tag(config.fmt, tag) if f.tag_out
-                            else flags.op(numerics.to_operand, config.fmt, x))
-                    first += bits.to_bytes(config.elem_bytes, "little")
-            out += first + second
-            source += vlanes * width[src_fmt] * (2 if f.src_odd else 1)
-            opd += vlanes * width[opd_fmt] * (2 if sgd else 1)
-    return bytes(out), flags
-
-
-def complete(config, fields):
-    """`fields` with every field of the instruction, and output runs with gaps to match."""
-    insn = dict.fromkeys(POST, 0) | {"unit": int(Unit.POST), "out_base": OUT} | fields
-    wide = 2 if insn["sgd"] else 1
-    size = 4 if insn["sgd"] or insn["out_fp32"] and not insn["tag_out"] else config.elem_bytes
-    row = insn["p0"] * config.tm * size * wide // config.beat_bytes
-    gap = config.beat_bytes
-    insn |= {"o_len": row, "o_n1": insn["p1"], "o_s1": row * gap + 3 * gap, "o_n2": insn["p2"]}
-    insn["o_s2"] = insn["o_s1"] * insn["p1"] - 3 * gap
-    return insn
-
-
-def fill(config, insn, rng, tame):
-    """(accumulators, memory): moderate numbers when tame, else the corners of the formats."""
-    def number(fmt, canonical=False):
-        source = FloatSource(rng, fmt)
-        if tame:
-            return source.near(127, 8) if rng.random() < 0.9 else 0
-        return source.any() if canonical or rng.random() < 0.98 else rng.getrandbits(source.width)
-
-    memory = bytearray(rng.randbytes(SIZE))
-    for start, stop, fmt in (
-            (SRC, SRC + 1024, "fp32" if insn["src_fp32"] else config.fmt),
-            (OPD, OPD + 4096, "fp32" if insn["opd_fp32"] or insn["sgd"] else config.fmt),
-            (BIAS, BIAS + 8 * config.tm, "fp32")):
-        size = 4 if fmt == "fp32" else 2
-        for address in range(start, stop, size):
-            memory[address:address + size] = number(fmt).to_bytes(size, "little")
-    acc = [[number("fp32", canonical=True) for _ in range(config.tm)]
-           for _ in range(2 * config.acc_depth)]
-    return acc, memory
+READS, WRITES = ("src", "opd", "mom"), ("out", "aux")
 
 
 class Bench:
-    """A PostUnit with a memory and accumulators that can be exchanged between instructions."""
+    """A PostUnit with a memory and accumulators; what happens when.
 
-    def __init__(self, config, seed, stall, latency=1, write_stall=None):
-        self.config, self.rng = config, random.Random(seed)
+    `now` is the number of the cycle; `cycles` has, by name, those of each instruction accepted and
+    done, vector read, burst asked for, beat and acknowledgement.
+    """
+
+    def __init__(self, config, seed, stall=0.0, latency=1, write_stall=None):
+        self.config, self.rng, self.stall = config, random.Random(seed), stall
+        print("seed", seed)
         self.dut = PostUnit(config)
-        self.memory = Memory(config, self.rng, SIZE, latency, stall)
         write_stall = stall if write_stall is None else write_stall
-        self.sink = Memory(config, self.rng, 0, latency, write_stall)
-        self.sink.data = self.memory.data
-        self.acc = []
-        self.events = {"nonfinite": 0, "overflow": 0, "active": 0}
-        self.now = 0
+        self.memories = {name: Memory(config, self.rng, 0, latency, stall) for name in READS}
+        self.memories |= {name: Memory(config, self.rng, 0, latency, write_stall)
+                          for name in WRITES}
+        source = FloatSource(self.rng, "fp32")
+        self.acc = [[number(self.rng, source, canonical=True) for _ in range(config.tm)]
+                    for _ in range(2 * config.acc_depth)]
+        self.flags = {"nonfinite": 0, "overflow": 0, "active": 0}  # cycles of each
+        self.now, self.cycles = 0, {}
+
+    def load(self, memory):
+        for port in self.memories.values():
+            port.data = memory
+        self.memory = memory
 
     async def serve_drain(self, ctx):
         drain, answers = self.dut.drain, deque()
@@ -210,161 +62,337 @@ class Bench:
             if len(answers) == Accumulators.LATENCY:
                 ctx.set(drain.data, answers.popleft())
 
-    async def count(self, ctx):
+    async def observe(self, ctx):
+        dut = self.dut
+        events = {"accept": dut.i.valid & dut.i.ready, "done": dut.done, "read": dut.drain.en}
+        events |= {name: getattr(dut, name).cmd.valid & getattr(dut, name).cmd.ready
+                   for name in READS + WRITES}
+        for name in READS + WRITES:
+            port = getattr(dut, name)
+            events[f"{name}_beat"] = port.data.valid & port.data.ready
+        events |= {f"{name}_ack": getattr(dut, name).ack for name in WRITES}
+        self.cycles = {name: [] for name in events}
+        flags = [getattr(dut, name) for name in self.flags]
+        self.cycles["active"] = []
         while True:
-            sample = await ctx.tick().sample(*(getattr(self.dut, name) for name in self.events))
+            _, _, *sample = await ctx.tick().sample(*events.values(), *flags)
+            for name, value in zip(events, sample, strict=False):
+                if value:
+                    self.cycles[name].append(self.now)
+            for name, value in zip(self.flags, sample[len(events):], strict=True):
+                self.flags[name] += value
+            if sample[-1]:
+                self.cycles["active"].append(self.now)
             self.now += 1
-            for name, value in zip(self.events, sample[2:], strict=True):
-                self.events[name] += value
 
-    async def execute(self, ctx, insn, limit):
-        """Cycles from acceptance to `done`."""
-        words = encode(Unit.POST, **{k: v for k, v in insn.items() if k != "unit"})
-        ctx.set(self.dut.i.payload, sum(w << 32 * k for k, w in enumerate(words)))
-        ctx.set(self.dut.i.valid, 1)
-        await ctx.tick().until(self.dut.i.ready)
-        ctx.set(self.dut.i.valid, 0)
-        ctx.set(self.dut.i.payload, self.rng.getrandbits(512))
-        for cycle in range(1, limit):
-            _, _, done = await ctx.tick().sample(self.dut.done)
-            if done:
-                return cycle
+    async def offer(self, ctx, insns, stall=0.0):
+        """Offers the instructions, each after a random pause."""
+        for insn in insns:
+            while self.rng.random() < stall:
+                await ctx.tick()
+            words = encode(Unit.POST, **{k: v for k, v in insn.items() if k != "unit"})
+            ctx.set(self.dut.i.payload, sum(w << 32 * k for k, w in enumerate(words)))
+            ctx.set(self.dut.i.valid, 1)
+            await ctx.tick().until(self.dut.i.ready)
+            ctx.set(self.dut.i.valid, 0)
+            ctx.set(self.dut.i.payload, self.rng.getrandbits(512))
+
+    async def wait(self, ctx, count, limit):
+        """Until `count` instructions in all are done."""
+        for _ in range(limit):
+            if len(self.cycles["done"]) == count:
+                return
+            await ctx.tick()
         raise AssertionError(f"no end after {limit} cycles")
 
-    def run(self, testbench):
+    def run(self, *testbenches):
         simulator = Simulator(self.dut)
         simulator.add_clock(1e-8)
-
-        async def serve_src(ctx):
-            await self.memory.serve_reads(ctx, self.dut.src)
-
-        async def serve_opd(ctx):
-            await self.memory.serve_reads(ctx, self.dut.opd)
-
-        async def serve_out(ctx):
-            await self.sink.serve_writes(ctx, self.dut.out)
-
-        for server in (serve_src, serve_opd, serve_out, self.serve_drain):
-            simulator.add_testbench(server, background=True)
-        simulator.add_testbench(self.count, background=True)
-        simulator.add_testbench(testbench)
+        simulator.add_testbench(self.serve_drain, background=True)
+        for name, memory in self.memories.items():
+            serve = memory.serve_reads if name in READS else memory.serve_writes
+            simulator.add_testbench(partial(serve, port=getattr(self.dut, name)), background=True)
+        simulator.add_testbench(self.observe, background=True)
+        for testbench in testbenches:
+            simulator.add_testbench(testbench)
         simulator.run()
 
 
-def expected_memory(config, insn, memory, stream):
-    """`memory` after the output stream has been written to its runs."""
-    after, size = bytearray(memory), config.beat_bytes
-    position = 0
-    for i2 in range(insn["o_n2"]):
-        for i1 in range(insn["o_n1"]):
-            start = insn["out_base"] + i2 * insn["o_s2"] + i1 * insn["o_s1"]
-            run = stream[position:position + insn["o_len"] * size]
-            after[start:start + len(run)] = run
-            position += len(run)
-    assert position == len(stream)
-    return after
-
-
-def check(bench, scenarios):
-    """Executes the instructions one after the other; memory, flags and activity as they should."""
-    config = bench.config
-
-    async def testbench(ctx):
-        for turn, (scenario, fields) in enumerate(scenarios.items()):
-            insn, tame = complete(config, fields), turn % 3 != 2
-            bench.acc, memory = fill(config, insn, bench.rng, tame)
-            bench.memory.data[:] = memory
-            stream, flags = reference(config, insn, bench.acc, memory)
-            bench.events = dict.fromkeys(bench.events, 0)
-            await bench.execute(ctx, insn, limit=3000)
-            assert bench.memory.data == expected_memory(config, insn, memory, stream), scenario
-            assert (bench.events["nonfinite"] > 0) == flags.nonfinite, scenario
-            assert (bench.events["overflow"] > 0) == flags.overflow, scenario
-            assert bench.events["active"] == len(stream) // config.beat_bytes, scenario
-
-    bench.run(testbench)
+def shape_of(mode, rng, config):
+    """(shape, window): odd ones, now and then of one pixel."""
+    shape = rng.choice([(1, 1, 1), (2, 1, 5), (1, 3, 3), (2, 3, 3), (3, 2, 1)])
+    window = rng.choice([(2, 2), (1, 2), (3, 2), (1, 1)]) if MODES[mode].get("pool") else (1, 1)
+    return shape, window
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_instructions(name):
-    check(Bench(CONFIGS[name], seed=1, stall=0.3, latency=5), SCENARIOS)
+def test_one_by_one(name):
+    """Memory, flags and activity of each mode."""
+    config = CONFIGS[name]
+    bench = Bench(config, seed=1, stall=0.3, latency=5)
+    layout, rng = Layout(config), bench.rng
+    program = []
+    for turn, mode in enumerate(MODES):
+        shape, window = shape_of(mode, rng, config)
+        insn = instruction(config, layout, mode, shape, window)
+        program.append((mode, insn, turn % 3 != 2))
+    for field, mode in (("p1", "compute_copy"), ("p0", "forward"), ("p2", "update_with_momentum")):
+        insn = instruction(config, layout, mode, (2, 3, 2))
+        program.append((f"no {field}", insn | {field: 0, "o_len": 0}, True))
+    memory = bytearray(rng.randbytes(layout.end))
+    for _, insn, tame in program:
+        fill(config, insn, memory, rng, tame)
+    bench.load(memory)
+    expected = bytearray(memory)
+
+    async def testbench(ctx):
+        for count, (mode, insn, _) in enumerate(program, 1):
+            flags = execute(config, insn, bench.acc, expected)
+            bench.flags = dict.fromkeys(bench.flags, 0)
+            await bench.offer(ctx, [insn])
+            await bench.wait(ctx, count, 3000)
+            assert bench.memory == expected, mode
+            assert (bench.flags["nonfinite"] > 0) == flags.nonfinite, mode
+            assert (bench.flags["overflow"] > 0) == flags.overflow, mode
+            beats = sum(length for _, length in outputs(config, insn)[0]) // config.beat_bytes
+            assert bench.flags["active"] == beats, mode
+
+    bench.run(testbench)
 
 
-def test_source_of_many_runs(monkeypatch):
-    monkeypatch.setattr(post, "_RUN_BITS", 3)
-    fields = MEMORY | {"p2": 3, "p1": 3, "p0": 5}
-    check(Bench(CONFIGS["2x4_bf16_32"], seed=2, stall=0.1), {
-        "runs_and_rest": fields, "runs": fields | {"p1": 2, "p0": 4}, "rest": MEMORY | {"p2": 1},
-        "fp32": fields | {"src_fp32": 1}, "odd": fields | {"src_fp32": 1, "src_odd": 1}})
+@pytest.mark.parametrize("stall, latency, write_stall", [(0.0, 1, 0.0), (0.3, 9, 0.3),
+                                                         (0.0, 3, 0.8)])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_back_to_back(name, stall, latency, write_stall):
+    """All modes in random order; everything of an instruction is in memory when it is done."""
+    config = CONFIGS[name]
+    bench = Bench(config, f"{name}{stall}{write_stall}", stall, latency, write_stall)
+    layout, rng = Layout(config), bench.rng
+    modes = [*MODES, *MODES]
+    rng.shuffle(modes)
+    program = []
+    for mode in modes:
+        shape, window = shape_of(mode, rng, config)
+        insn = instruction(config, layout, mode, shape, window)
+        program.append(insn | ({"p1": 0, "o_len": 0} if rng.random() < 0.1 else {}))
+    memory = bytearray(rng.randbytes(layout.end))
+    for insn in program:
+        fill(config, insn, memory, rng)
+    bench.load(memory)
+    expected = bytearray(memory)
+    for insn in program:
+        execute(config, insn, bench.acc, expected)
+
+    async def check(ctx):
+        for count, insn in enumerate(program, 1):
+            await bench.wait(ctx, count, 4000)
+            for runs in outputs(config, insn):
+                for start, length in runs or []:
+                    assert memory[start:start + length] == expected[start:start + length], count
+        await ctx.tick().repeat(50)
+        assert memory == expected
+        assert len(bench.cycles["done"]) == len(program)
+
+    async def offer(ctx):
+        await bench.offer(ctx, program, stall)
+
+    bench.run(offer, check)
+    overlapping = sum(accept < done for accept, done in
+                      zip(bench.cycles["accept"][1:], bench.cycles["done"], strict=False))
+    assert overlapping > len(program) // 2
 
 
-@pytest.mark.parametrize("fields", [{"out_fp32": 1, "p0": 24}, FORM | {"sgd": 1, "p0": 14}],
-                         ids=["fp32", "update"])
-def test_slow_memory(fields):
-    """More beats than all buffers hold, to a memory that takes far fewer than one per cycle."""
-    config = CONFIGS["4x8_bf16_64"]
-    check(Bench(config, seed=4, stall=0, write_stall=0.85), {"slow": ACC | {"p2": 1} | fields})
+@pytest.mark.parametrize("reader, field", [("compute_copy", "src_base"), ("sum", "opd_base")])
+def test_results_read_again(reader, field):
+    """A memory source, or operand of a sum, that the instruction before writes."""
+    config = CONFIGS["8x16_bf16_64"]
+    bench = Bench(config, seed=7, latency=60)
+    layout = Layout(config)
+    writer = instruction(config, layout, "gradient", (1, 1, 8))
+    again = instruction(config, layout, reader, (1, 1, 8)) | {field: writer["out_base"]}
+    bench.load(bytearray(layout.end))
+    expected = bytearray(layout.end)
+    for insn in (writer, again):
+        execute(config, insn, bench.acc, expected)
 
+    async def testbench(ctx):
+        await bench.offer(ctx, [writer, again])
+        await bench.wait(ctx, 2, 1000)
+        assert bench.memory == expected
 
-INFINITY, NAN = 0xff800000, 0x7fc00001
-LOSSES = {  # (instruction, address of the word from which the number comes, is it used)
-    "source": (MEMORY | {"src_fp32": 1}, SRC + 8, True),
-    "skipped": (MEMORY | {"src_fp32": 1, "src_odd": 1}, SRC + 8, False),
-    "operand": (ACC | FORM | {"opd_add": 1, "opd_fp32": 1, "out_fp32": 1}, OPD + 8, True),
-    "operand_of_the_mask": (ACC | FORM | {"mask": 1, "opd_fp32": 1, "out_fp32": 1}, OPD + 4, True),
-    "weight": (ACC | FORM | {"sgd": 1}, OPD + 4, True),
-    "momentum": (ACC | FORM | {"sgd": 1}, OPD + 8, True),
-    "bias": (ACC | FORM | {"bias": 1}, BIAS + 4, True),
-    "between_biases": (ACC | FORM | {"bias": 1}, BIAS + 8, False),
-    "behind_the_operand": (ACC | {"relu": 1}, OPD, False),
-}
+    bench.run(testbench)
 
 
 def test_nonfinite_words():
-    config = CONFIGS["4x8_bf16_64"]
+    """A word counts if the instruction uses it, whatever stream it comes from."""
+    config = CONFIGS["8x16_bf16_64"]
     bench = Bench(config, seed=5, stall=0.2)
+    layout = Layout(config)
+    losses = []
+    for mode, field, offset, used in (
+            ("compute_copy", "src_base", 8, 1), ("sum", "opd_base", 8, 1),
+            ("mask_of_fp32", "opd_base", 4, 1), ("update", "opd_base", 4, 1),
+            ("update_with_momentum", "aux_base", 8, 1), ("update", "aux_base", 8, 0),
+            ("forward", "imm2", 28, 1), ("forward", "imm2", 32, 0)):
+        for bits in (0xff800000, 0x7fc00001):
+            insn = instruction(config, layout, mode, (1, 2, 3))
+            losses.append((mode, insn, insn[field] + offset, bits, used))
+    memory = bytearray(layout.end)
+    for _, insn, address, bits, _ in losses:
+        fill(config, insn, memory, bench.rng)
+        memory[address:address + 4] = bits.to_bytes(4, "little")
+    bench.load(memory)
+    expected = bytearray(memory)
 
     async def testbench(ctx):
-        for place, (fields, address, used) in LOSSES.items():
-            for bits in (INFINITY, NAN):
-                insn = complete(config, fields)
-                bench.acc, memory = fill(config, insn, bench.rng, tame=True)
-                memory[address:address + 4] = bits.to_bytes(4, "little")
-                bench.memory.data[:] = memory
-                bench.events = dict.fromkeys(bench.events, 0)
-                await bench.execute(ctx, insn, limit=3000)
-                assert bench.events["nonfinite"] == used, place
-                stream, _ = reference(config, insn, bench.acc, memory)
-                assert bench.memory.data == expected_memory(config, insn, memory, stream), place
+        for count, (mode, insn, _, _, used) in enumerate(losses, 1):
+            execute(config, insn, bench.acc, expected)
+            bench.flags["nonfinite"] = 0
+            await bench.offer(ctx, [insn])
+            await bench.wait(ctx, count, 3000)
+            assert bench.flags["nonfinite"] == used, mode
+            assert memory == expected, mode
 
     bench.run(testbench)
 
 
-RATES = {  # cycles per vector
-    "accumulators": (1, ACC | {"relu": 1}),
-    "accumulators_to_fp32": (1, ACC | {"out_fp32": 1}),
-    "operand": (1, ACC | FORM | {"mask": 1}),
-    "pooled": (6, POOL),
-    "update": (2, ACC | FORM | {"sgd": 1}),
-    "memory": (1, MEMORY),
-    "odd": (2, MEMORY | {"src_fp32": 1, "src_odd": 1}),
+class Schedule:
+    """The cycles that the docstring of PostUnit tells, given those of memory's answers."""
+
+    def __init__(self, config, cycles):
+        self.config, self.cycles = config, cycles
+        self.stages = VectorPipeline(config).stages
+        self.beats = {name: iter(cycles[f"{name}_beat"]) for name in READS}
+        self.accepts, self.reads, self.vectors, self.made, self.ends = [], [], [], [], []
+        self.last_read = self.last_vector = -100
+        self.accept, self.operand = 0, False
+
+    def operands(self, name, fp32, vectors):
+        """When the words of each vector are there."""
+        share = 1 if fp32 or self.config.fmt == "fp32" else 2
+        beats = [next(self.beats[name]) + 3 for _ in range(vectors // share)]
+        return [beats[k // share] for k in range(vectors)]
+
+    def instruction(self, insn, gap):
+        """`gap`: cycles between the last vector before and the first of this one, at least."""
+        groups = self.config.groups
+        self.accepts.append(self.accept)
+        turn = max(self.accept + 1, self.last_vector + gap - 1)
+        if insn["bias"]:
+            turn = max(turn, [next(self.beats["opd"]) for _ in range(groups)][-1] + 4)
+            if self.operand:  # the bias follows those of the instruction before
+                turn = max(turn, self.last_vector + 1 + groups)
+        pixels = insn["p2"] * insn["p1"] * insn["p0"]
+        each = insn["w1"] * insn["w0"] if insn["pool"] else 1
+        needs = []
+        if insn["src_mem"]:
+            needs.append(self.operands("src", insn["src_fp32"], pixels * groups))
+        self.operand = insn["opd_add"] or insn["mask"] or insn["sgd"]
+        if self.operand:
+            fp32 = insn["opd_fp32"] or insn["sgd"]
+            needs.append(self.operands("opd", fp32, pixels * groups))
+        if insn["mom"]:
+            needs.append(self.operands("mom", True, pixels * groups))
+
+        begin, vectors = self.accept + 2, self.vectors
+        first, depth = len(vectors), Drain(self.config).depth
+        for pixel in range(pixels):
+            last = max(begin + each - 1, self.last_read + groups)
+            over = len(vectors) + groups - depth
+            if over > 0:  # reading waits for vectors to leave
+                last = max(last, vectors[over - 1] + 1)
+            if not insn["src_mem"]:
+                self.reads.append(last)
+            self.last_read, begin = last, last + 1
+            for k in range(groups):
+                at = max([last + 6 + k, turn + 1, self.last_vector + 1]
+                         + [need[pixel * groups + k] for need in needs])
+                vectors.append(at)
+                self.last_vector = at
+        whole = insn["out_fp32"] or self.config.fmt == "fp32"
+        stage = "weight" if insn["sgd"] else "result" if whole else "operand"
+        made = [at + 2 + self.stages[stage] for at in vectors[first:]]
+        self.made += made if insn["sgd"] or whole else made[1::2]
+        self.ends.append(made[-1])
+        self.accept = max(self.last_read + 1, turn + 1)
+        if (insn["src_mem"] or insn["opd_add"]) and len(self.accepts) > 1:
+            self.accept = max(self.accept, self.cycles["done"][len(self.accepts) - 2] + 2)
+
+
+SEQUENCES = {
+    "accumulators": ["gradient", "relu", "gradient", "gradient"],
+    "pooled": ["forward_pooled", "forward_pooled_tags", "logits_pooled_tags", "forward_pooled"],
+    "forward": ["forward", "forward", "logits", "all_but_sum", "forward"],
+    "backward": ["masked", "scaled_and_masked", "relu", "mask_of_fp32", "masked"],
+    "updates": ["update", "update_with_momentum", "gradient", "update_with_momentum", "relu",
+                "update", "forward_pooled_tags"],
+    "memory": ["compute_copy", "gradient", "update_from_memory", "loss_mask", "sum",
+               "copy_to_fp32"],
 }
 
 
-def test_throughput():
-    config = CONFIGS["4x8_bf16_64"]
-    bench = Bench(config, seed=2, stall=0.0)
+@pytest.mark.parametrize("sequence", SEQUENCES)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_cycles(name, sequence):
+    """All cycles of the docstring, with instructions that are offered at once."""
+    config = CONFIGS[name]
+    bench, layout = Bench(config, seed=3, latency=4), Layout(config)
+    pixels = max(9, 32 // config.groups)
+    program = [instruction(config, layout, mode, (1, 1, pixels + k % 2), (2, 2 + k % 2))
+               for k, mode in enumerate(SEQUENCES[sequence])]
+    bench.load(bytearray(layout.end))
 
     async def testbench(ctx):
-        for name, (rate, fields) in RATES.items():
-            cycles = []
-            for pixels in (20, 52):  # whole bursts more
-                insn = complete(config, fields | {"p2": 1, "p1": 1, "p0": pixels})
-                bench.acc, bench.memory.data[:] = fill(config, insn, bench.rng, tame=True)
-                cycles.append(await bench.execute(ctx, insn, limit=2000))
-            assert cycles[1] - cycles[0] == 32 * config.groups * rate, name
+        await bench.offer(ctx, program)
+        await bench.wait(ctx, len(program), 3000)
 
     bench.run(testbench)
+    cycles = bench.cycles
+    schedule = Schedule(config, cycles)
+    sgd_gap = VectorPipeline(config).sgd_gap
+    for before, insn in zip([program[0], *program], program, strict=False):
+        schedule.instruction(insn, sgd_gap if before["sgd"] and not insn["sgd"] else 2)
+    assert cycles["accept"] == schedule.accepts
+    assert set(schedule.reads) <= set(cycles["read"])
+    assert cycles["active"] == schedule.made
+
+    # memory takes a beat per cycle; the last burst begins when all its beats are there
+    lengths = [length for _, length in bench.memories["out"].writes]
+    position = 0
+    for insn, end, done in zip(program, schedule.ends, cycles["done"], strict=True):
+        beats = sum(length for _, length in outputs(config, insn)[0]) // config.beat_bytes
+        while beats:
+            burst = lengths.pop(0)
+            beats -= burst
+            position += burst
+        before = cycles["out_beat"][position - burst - 1] if position > burst else 0
+        last = cycles["out_beat"][position - 1]
+        assert last == max(end + 2 + burst, before + burst)
+        assert done - 2 in cycles["out_ack"] + cycles["aux_ack"]
+        assert done - 2 >= last + 4
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_first_command(name):
+    """Reads begin 5 cycles after the instruction is accepted, also while another is at work."""
+    config = CONFIGS[name]
+    bench, layout = Bench(config, seed=4, latency=30), Layout(config)
+    program = [instruction(config, layout, mode, (1, 2, 16))
+               for mode in ("update_from_memory", "masked", "forward", "update_with_momentum")]
+    bench.load(bytearray(layout.end))
+
+    async def testbench(ctx):
+        await bench.offer(ctx, program)
+        await bench.wait(ctx, len(program), 3000)
+
+    bench.run(testbench)
+    accepts = bench.cycles["accept"]
+    assert bench.cycles["src"][0] - accepts[0] == 5
+    for at in accepts:
+        assert at + 5 in bench.cycles["opd"]
+    assert [at + 5 in bench.cycles["mom"] for at in accepts] == [1, 0, 0, 1]
+    assert all(later < done for later, done in
+               zip(accepts[1:], bench.cycles["done"], strict=False))
 
 
 def test_config_is_checked():
