@@ -26,13 +26,16 @@ TREES = ("hw", "host", "sim", "tests")
 # copy.
 BOOT = """
 import sys, importlib.util
+modules = []
 for name, folder in (("gradgate", "host"), ("gradgate.hw", "hw"), ("gradgate.sim", "sim")):
     spec = importlib.util.spec_from_file_location(name, f"{folder}/__init__.py",
                                                   submodule_search_locations=[folder])
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    modules.append(module)
     if "." in name:
         setattr(sys.modules["gradgate"], name.split(".")[1], module)
+for module in modules:  # when all names lead to the copy, as the packages import each other
+    module.__spec__.loader.exec_module(module)
 """
 
 
