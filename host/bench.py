@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from .compiled import compile
 from .optim import SGD
-from .profile import pass_macs, pass_times, predicted
+from .profile import pass_macs, pass_times
+from .timeline import predict
 from .trace import Run, segments
 
 __all__ = ["Step", "ceilings", "commit", "result"]
@@ -59,9 +60,7 @@ class Step:
     def predicted(self, programs):
         """The same for a list of programs, as the analytical model sees them."""
         config, timing = self.device.config, self.device.timing
-        runs = [predicted(program, config, timing) for program in programs]
-        if None in runs:
-            return None
+        runs = [predict(program, config, timing) for program in programs]
         return [Run(p, run.records, run.cycles) for p, run in zip(programs, runs, strict=True)]
 
     def values(self):

@@ -67,11 +67,13 @@ class Lowering:
 
     Parameters
     ----------
-    config : Config
+    scheduler : Scheduler
+        For the device that the program is for.
     """
 
-    def __init__(self, config):
-        self.config = config
+    def __init__(self, scheduler):
+        self.scheduler = scheduler
+        config = self.config = scheduler.config
         self.program = Program()
         self.a, self.b = TileBuffer(config.a_depth), TileBuffer(config.b_depth)
         self._regions = [Hazard(), Hazard()]

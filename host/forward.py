@@ -3,9 +3,8 @@
 from gradgate.hw.isa import Unit
 
 from .loads import load_map, load_weights
-from .tiling import forward_tiling
 
-__all__ = ["forward", "pixel_tiles"]
+__all__ = ["forward", "pixel_tiles", "loop_order"]
 
 
 def pixel_tiles(images, rows, cols, tile):
@@ -20,6 +19,14 @@ def pixel_tiles(images, rows, cols, tile):
         for r in range(0, rows, tile.rows)
         for c in range(0, cols, tile.cols)
     ]
+
+
+def loop_order(tile, places, blocks):
+    """All (place, blocks of one region of accumulators) in the order of Tile `tile`."""
+    sets = [range(b, min(b + tile.sets, blocks)) for b in range(0, blocks, tile.sets)]
+    if tile.pixels_outer:
+        return [(place, some) for place in places for some in sets]
+    return [(place, some) for some in sets for place in places]
 
 
 def forward(
@@ -39,32 +46,25 @@ def forward(
     padneg : bool
         Pad with the most negative number instead of zero.
     """
-    config = lw.config
-    tm, tn = config.tm, config.tn
-    tile = forward_tiling(w, config)
+    tile = lw.scheduler.forward(w)
     if not w.ident:
         lw.a.partition(tile.a_words)
     lw.b.partition(tile.b_words)
-    blocks = out.blocks
-    per = 1 if w.ident else tn // tm
-    sets = [range(b, min(b + per, blocks)) for b in range(0, blocks, per)]
     places = pixel_tiles(out.images, out.rows, out.cols, tile)
-    order = (
-        [(p, s) for p in places for s in sets]
-        if tile.pixels_outer
-        else [(p, s) for s in sets for p in places]
-    )
-    for place, some in order:
-        for block in some:
-            base, acc = lw.region()
-            for index, chunk in enumerate(tile.chunks):
-                _multiply(lw, w, x, weights, place, some, block, index, chunk, base, acc, padneg)
-            _drain(
-                lw, w, out, place, block, base, acc, weights if bias else None, relu, scale, tags
-            )
+    bias = weights if bias else None
+    for place, blocks in loop_order(tile, places, out.blocks):
+        region, acc = lw.region()
+        (_, ni), (_, nr), (_, nc) = place
+        pixels = ni * w.pooled(0, nr) * w.pooled(1, nc)
+        bases = [region + number * pixels for number in range(len(blocks))]
+        for index, chunk in enumerate(tile.chunks):
+            for block, base in zip(blocks, bases, strict=True):
+                _multiply(lw, w, x, weights, place, block, index, chunk, base, acc, padneg)
+        for block, base in zip(blocks, bases, strict=True):
+            _drain(lw, w, out, place, block, base, acc, bias, relu, scale, tags)
 
 
-def _multiply(lw, w, x, weights, place, some, block, index, chunk, base, acc, padneg):
+def _multiply(lw, w, x, weights, place, block, index, chunk, base, acc, padneg):
     config = lw.config
     tm, tn = config.tm, config.tn
     images, (r0, nr), (c0, nc) = place
@@ -107,14 +107,16 @@ def _multiply(lw, w, x, weights, place, some, block, index, chunk, base, acc, pa
     if w.ident:
         lw.compute([b], acc, ident=1, lanes_last=tm, al_n=1, **fields)
         return
+    per = tn // tm
+    first = block // per * per
     a = lw.a.tile(
-        (some, index),
+        (first, index),
         lambda slot: load_weights(
             lw,
             slot,
             weights,
-            some[0],
-            len(some),
+            first,
+            min(per, weights.blocks - first),
             (chunk.c0, chunk.channels),
             (chunk.kr0, chunk.rows),
             (chunk.kc0, chunk.cols),
@@ -126,7 +128,7 @@ def _multiply(lw, w, x, weights, place, some, block, index, chunk, base, acc, pa
     fields |= {
         "a_pix": 1,
         "abase": a.base,
-        "rch0": (block - some[0]) * tm,
+        "rch0": (block - first) * tm,
         "al0": taps,
         "at1": chunk.cols,
     }

@@ -75,7 +75,7 @@ class Tensors:
     Parameters
     ----------
     network : Network
-    config : Config
+    scheduler : Scheduler
     images : int
         Batch size.
     train : bool
@@ -84,8 +84,9 @@ class Tensors:
         Make room for the gradient of the input.
     """
 
-    def __init__(self, network, steps, config, images, train, input_gradient):
-        self.config, self.steps, self.images = config, steps, images
+    def __init__(self, network, steps, scheduler, images, train, input_gradient):
+        self.scheduler, self.steps, self.images = scheduler, steps, images
+        config = self.config = scheduler.config
         self.train, self.input_gradient = train, input_gradient
         first = steps[0].layer
         self.thin = (
@@ -206,7 +207,7 @@ def _pooling(window, images, channels, config, *, back):
 
 def forward_program(t):
     """The Program that takes `t.x` to the output of the last step."""
-    lw = Lowering(t.config)
+    lw = Lowering(t.scheduler)
     for i, step in enumerate(t.steps):
         layer, out, tags = step.layer, t.outputs[i], t.tags[i]
         lw.program.label = layer.name, "forward"
@@ -296,7 +297,7 @@ def backward_program(t, train, momentum=None):
     The input gradient is made if `t` has room for it. Gradients of features use the weights from
     before the update. Gradients of what needs none are not computed.
     """
-    lw, fused = Lowering(t.config), momentum is not None
+    lw, fused = Lowering(t.scheduler), momentum is not None
     wanted = [any(flags) for flags in train]
     if t.unmasked is not None:
         lw.program.label = t.steps[-1].layer.name, "dX"
@@ -357,10 +358,10 @@ def _refresh_all(lw, steps):
         refresh(lw, step.weights)
 
 
-def update_program(steps, config, train, momentum):
+def update_program(steps, scheduler, train, momentum):
     """The Program that updates weights by the gradients in memory; parameters as for
     `backward_program`."""
-    lw = Lowering(config)
+    lw = Lowering(scheduler)
     for i, (step, flags) in enumerate(zip(steps, train, strict=True)):
         if any(flags):
             lw.program.label = step.layer.name, "update"

@@ -31,6 +31,7 @@ import numpy as np
 
 from .device import UNITS, Counters
 from .summary import summarise
+from .timeline import predict
 
 __all__ = [
     "PassTime",
@@ -40,7 +41,6 @@ __all__ = [
     "numbers_of_passes",
     "pass_macs",
     "pass_times",
-    "predicted",
 ]
 
 
@@ -171,15 +171,6 @@ def numbers_of_passes(program):
     return {name: np.array(numbers, np.intp) for name, numbers in found.items()}
 
 
-def predicted(program, config, timing):
-    """The Prediction of gradgate.timeline for a Program, or None if there is no such module."""
-    try:
-        from .timeline import predict
-    except ImportError:
-        return None
-    return predict(program, config, timing)
-
-
 class Profile(dict):
     """What a network's programs have cost so far: Counters of all runs per pass, "forward" (in
     training), "backward" (with the update in a fused step), "update" and "inference". It stays as
@@ -211,10 +202,9 @@ class Profile(dict):
         config, timing = self._runtime.config, self._runtime.timing
         found = {}
         for name, (program, images, counters) in self._ran.items():
-            run = counters if self.measured else predicted(program, config, timing)
+            run = counters if self.measured else predict(program, config, timing)
             macs = pass_macs(self._runtime.network, images)
-            times = (run.records, run.cycles) if run else ()
-            found[name] = pass_times(program, config, macs, *times)
+            found[name] = pass_times(program, config, macs, run.records, run.cycles)
         return found
 
     def __str__(self):
@@ -226,7 +216,7 @@ class Profile(dict):
             lines.append((name, cycles, *active, f"{c.read_bytes:,}", f"{c.write_bytes:,}"))
         text = _columns(lines, 10, 16)
         rows = [one for passes in self.passes.values() for one in passes]
-        if not rows or rows[0].cycles is None:
+        if not rows:
             return text
         kind = "measured" if self.measured else "predicted"
         return f"{text}\n\nlast runs by layer and pass, {kind}\n{self._by_layer(rows)}"

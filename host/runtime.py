@@ -8,6 +8,7 @@ from .device import Counters
 from .errors import DeviceError
 from .memory import Arena
 from .passes import Tensors, backward_program, forward_program, steps_of, update_program
+from .scheduler import scheduler
 
 __all__ = ["Runtime"]
 
@@ -38,6 +39,7 @@ class Runtime:
         self.network, self._device = network, device
         self.config, self.timing = device.config, device.timing
         self.steps = steps_of(network, self.config)
+        self.scheduler = scheduler(self.config, device.timing)
         self.counters = {}  # pass -> Counters of all its runs
         self.ran = {}  # pass -> (Program, images, Counters) of its last run
         self.generation = 0  # counts what overwrites activations
@@ -97,7 +99,9 @@ class Runtime:
         key = images, train, input_gradient
         plan = self._plans.get(key)
         if plan is None:
-            tensors = Tensors(self.network, self.steps, self.config, images, train, input_gradient)
+            tensors = Tensors(
+                self.network, self.steps, self.scheduler, images, train, input_gradient
+            )
             arena = Arena(self._base, self._limit, self.device.memory_size, self._taken)
             tensors.place(arena)
             plan = self._plans[key] = _Plan(tensors, arena)
@@ -214,7 +218,7 @@ class Runtime:
                 plan,
                 "update",
                 ("update", train, momentum),
-                lambda: update_program(self.steps, self.config, train, momentum),
+                lambda: update_program(self.steps, self.scheduler, train, momentum),
                 hyper,
             )
         )

@@ -4,7 +4,6 @@ from gradgate.hw.isa import Unit
 
 from .forward import pixel_tiles
 from .loads import load_gradient, load_map
-from .tiling import gradient_tiling
 
 __all__ = ["weight_gradient", "sgd", "refresh"]
 
@@ -28,7 +27,7 @@ def weight_gradient(
     """
     config = lw.config
     tm, tn = config.tm, config.tn
-    tile = gradient_tiling(w, config)
+    tile = lw.scheduler.gradient(w)
     lw.a.partition(tile.a_words)
     lw.b.partition(tile.b_words)
     places = pixel_tiles(dy.images, *w.out, tile)
@@ -60,10 +59,26 @@ def weight_gradient(
                 )
             for block in blocks:
                 start = base + (block - first) * (entries + ones)
-                if train[0]:
-                    _drain(lw, weights, block, start, acc, chunk, key, momentum)
-                if ones:
-                    _drain(lw, weights, block, start + entries, acc, None, key, momentum)
+                for source, offset, loops, length in _pieces(weights, chunk, train[0], ones):
+                    at = block * weights.entries + offset
+                    _drain(lw, weights, start + source, at, loops, length, acc, key, momentum)
+
+
+def _pieces(w, chunk, weight, ones):
+    """Runs of entries in which a chunk leaves the accumulators: (first accumulator, first entry,
+    loops, length of a run)."""
+    size, taps = w.entry_bytes, w.k1 * w.k0
+    entries = chunk.channels * chunk.rows * chunk.cols
+    first = (chunk.c0 * w.k1 + chunk.kr0) * w.k0 + chunk.kc0
+    if weight and chunk.rows * chunk.cols == taps:  # the bias follows
+        return [(0, first, [], entries + ones)]
+    pieces = []
+    if weight:
+        loops = [(chunk.channels, taps * size), (chunk.rows, w.k0 * size)]
+        pieces.append((0, first, loops, chunk.cols))
+    if ones:
+        pieces.append((entries, w.entries - 1, [], 1))
+    return pieces
 
 
 def _multiply(lw, w, x, dy, tags, chunk, index, place, blocks, per, base, stride, acc, first, ones):
@@ -140,30 +155,24 @@ def _multiply(lw, w, x, dy, tags, chunk, index, place, blocks, per, base, stride
         )
 
 
-def _drain(lw, w, block, source, acc, chunk, key, momentum):
-    """Entries of a chunk, or the bias if `chunk` is None, from accumulators to gradient or
-    update."""
-    size = w.entry_bytes
-    if chunk is None:
-        offset, loops, entries, length = w.entries - 1, [], 1, 1
-    else:
-        offset = (chunk.c0 * w.k1 + chunk.kr0) * w.k0 + chunk.kc0
-        loops = [(chunk.channels, w.k1 * w.k0 * size), (chunk.rows, w.k0 * size)]
-        entries, length = chunk.channels * chunk.rows * chunk.cols, chunk.cols
-    offset += block * w.entries
+def _drain(lw, w, source, offset, loops, length, acc, key, momentum):
+    """Runs of `length` entries from entry `offset` on, from accumulators to gradient or update."""
+    size, entries = w.entry_bytes, length
+    for count, _ in loops:
+        entries *= count
     fields = {"src_base": source, "p0": entries, "as0": 1}
-    if key is None:
-        lw.post(
-            [acc],
-            lw.memory(w, ("gradient",)),
-            loops,
-            length * size,
-            w.gradient + offset * size,
-            out_fp32=1,
-            **fields,
-        )
-    else:
+    if key is not None:
         _update(lw, w, [acc], loops, length, offset, key, momentum, **fields)
+        return
+    lw.post(
+        [acc],
+        lw.memory(w, ("gradient",)),
+        loops,
+        length * size,
+        w.gradient + offset * size,
+        out_fp32=1,
+        **fields,
+    )
 
 
 def _update(lw, w, reads, loops, length, offset, key, momentum, **fields):

@@ -122,7 +122,9 @@ def test_taps_in_pieces(name):
 def test_tiles_cut_pooling_windows(name):
     """The cases do what they are for: loads begin and end within a window, and beyond the map."""
     shape, layers = CUT[name]
-    model, x = compiled(layers, shape, CONFIGS[2], seed=2)
+    config = Config(tm=2, tn=4, beat_bits=32, a_depth=64, b_depth=32, acc_depth=16)
+    model, x = compiled(layers, shape, config, seed=2)
+    check(model, x, config)
     plan = model.runtime.plan(len(x), train=True, input_gradient=True)
     count = len(model.runtime.steps)
     program = backward_program(plan.tensors, [(True, True)] * count, [False] * count)

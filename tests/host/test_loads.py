@@ -4,10 +4,12 @@ import struct
 
 import numpy as np
 import pytest
+from gradgate.boards import MemoryTiming
 from gradgate.buffers import Lowering
 from gradgate.hw.config import Config
 from gradgate.hw.isa import LOAD, Unit, decode
 from gradgate.loads import load_gradient
+from gradgate.scheduler import scheduler
 from gradgate.tensors import FeatureMap
 from gradgate.tiling import Window
 from hypothesis import given, settings
@@ -94,7 +96,7 @@ def test_pooling_is_undone(case):
             memory[address] = int(values[i, c, r, k]) if c < channels else 0
     (i0, ni), (ch0, nch), (r0, nr), (c0, nc) = window
     skew = (nr * nc, nc, 1) if skewed else (0, 0, 0)
-    lw = Lowering(config)
+    lw = Lowering(scheduler(config, MemoryTiming()))
     w = Window(images, 1, channels, size, size, pool=(kernel, stride))
     words = ni * nr * nc
     lw.b.partition(words * -(-nch // config.tn))
@@ -117,7 +119,7 @@ def test_pooling_is_undone(case):
 
 
 def test_without_pooling_the_gradient_is_loaded_as_it_is():
-    lw = Lowering(CONFIGS[0])
+    lw = Lowering(scheduler(CONFIGS[0], MemoryTiming()))
     lw.b.partition(6)
     dy = FeatureMap("dy", 1, 4, 3, 2, 4, "bf16", 0)
     w = Window(1, 1, 4, (3, 2), (3, 2))
@@ -130,7 +132,7 @@ def test_without_pooling_the_gradient_is_loaded_as_it_is():
 @pytest.mark.parametrize("rows, beats", [((-1, 11), 3), ((2, 4), 2), ((8, 1), 1), ((9, 1), 0)])
 def test_only_windows_within_the_map_are_read(rows, beats):
     """A 2x1 pooling of ten rows with stride 3 has three windows; the last row is in none."""
-    lw = Lowering(CONFIGS[0])
+    lw = Lowering(scheduler(CONFIGS[0], MemoryTiming()))
     lw.b.partition(32)
     dy, tags = (FeatureMap("dy", 1, 4, 3, 1, 4, "bf16", address) for address in (0, TAGS))
     w = Window(1, 1, 4, (10, 1), (10, 1), pool=((2, 1), (3, 1)))

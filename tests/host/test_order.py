@@ -42,7 +42,7 @@ def programs(model, images):
     yield forward_program(tensors)
     yield backward_program(tensors, train)
     yield backward_program(tensors, train, momentum)
-    yield update_program(runtime.steps, runtime.config, train, momentum)
+    yield update_program(runtime.steps, runtime.scheduler, train, momentum)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=config_id)

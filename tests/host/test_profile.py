@@ -1,6 +1,5 @@
 """Cycles by layer, pass and unit, from records."""
 
-import sys
 
 import gradgate
 import numpy as np
@@ -174,10 +173,3 @@ def test_profile_stays_as_it_is(monkeypatch):
     assert profile["inference"].read_bytes == before < model.profile()["inference"].read_bytes
     trained(device)  # another network takes the device
     assert profile.passes["inference"][0].macs == 3 * 8 * 2 * 6
-
-
-def test_profile_without_clock_and_prediction(monkeypatch):
-    monkeypatch.setitem(sys.modules, "gradgate.timeline", None)
-    profile = trained(ModelDevice(CONFIG, 1 << 20)).profile()
-    assert [p.cycles for p in profile.passes["inference"]] == [None, None]
-    assert "last runs" not in str(profile) and len(str(profile).splitlines()) == 5

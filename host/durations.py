@@ -1,0 +1,208 @@
+"""Closed formulas: what one instruction costs, in cycles of each thing it needs.
+
+docs/model.md derives them. All times are cycles of the device's clock.
+"""
+
+import gc
+import warnings
+from dataclasses import dataclass
+from functools import cache
+
+from amaranth.hdl import UnusedElaboratable
+from gradgate.hw.compute import ComputeUnit
+from gradgate.hw.isa import BYTES, Unit
+from gradgate.hw.vector import VectorPipeline
+
+__all__ = ["Sweeps", "Transfer", "Work", "Machine"]
+
+# from a unit's read command to memory's address channel, and from memory's beat to the unit
+PORT_OUT, PORT_IN = 4, 3
+BURST = 3  # cycles of a burst besides latency and beats
+LOAD_LEAD = 5
+POST_LEAD = 9
+POST_TAIL = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Sweeps:
+    """A COMPUTE instruction: `count` sweeps (or chunks) of `vectors` moving vectors.
+
+    `period` is the time from the first vector of a sweep to that of the next, `fill` the one from
+    acceptance to the first vector of all.
+    """
+
+    count: int
+    vectors: int
+    period: int
+    fill: int
+
+    @property
+    def to_last(self):
+        """From the first vector of the first sweep to the first vector of the last."""
+        return (self.count - 1) * self.period
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A stream between a unit and memory.
+
+    `channel` is the memory channel it goes through, `alone` the time that the channel needs for it,
+    `among` the time it needs while other streams use it too.
+    """
+
+    channel: int
+    beats: int
+    alone: float
+    among: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A LOAD or POST instruction.
+
+    Its datapath takes `cycles` if memory keeps up; the first of them is `lead` after the start,
+    `tail` pass between the last and `done`. `active` counts as of the registers.
+    """
+
+    cycles: int
+    streams: tuple
+    lead: float
+    tail: float
+    active: int
+
+
+@cache
+def _latencies(config):
+    """(accumulate loop, array, vector unit) in cycles, as the gateware has them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        unit, pipeline = ComputeUnit(config), VectorPipeline(config)
+        found = unit.loop, unit.latency, pipeline.latency
+        del unit, pipeline
+        gc.collect()  # they refer to themselves
+    return found
+
+
+class Machine:
+    """The formulas for one build and one memory.
+
+    Parameters
+    ----------
+    config : Config
+    timing : MemoryTiming
+    """
+
+    def __init__(self, config, timing):
+        self.config, self.timing = config, timing
+        self.loop, self.compute_latency, self._vector_latency = _latencies(config)
+        self.instruction_beats = BYTES // config.beat_bytes
+        refresh = timing.refresh_interval and timing.refresh_cycles / timing.refresh_interval
+        # no more than so many bursts are under way
+        self.burst_cycles = (timing.latency + BURST) / timing.outstanding
+        self.capacity = 1.0 - refresh  # part of the time that a channel is there
+        self._ahead = max(2 * config.max_burst, 64)  # beats that a ReadDMA may hold
+
+    def channel(self, port, write):
+        """Number of the memory channel behind a port."""
+        ports = self.config.write_ports if write else self.config.read_ports
+        return 0 if self.timing.shared else 2 * min(port, ports - 1) + write
+
+    def transfer(self, port, write, beats, runs, strides):
+        """Transfer of `runs` = (length in beats, count, ...) with `strides` in bytes, innermost
+        first."""
+        timing, size = self.timing, self.config.beat_bytes
+        length, *counts = runs
+        extent = length * size
+        pieces = length / self.config.max_burst
+        rows = extent / timing.row_bytes if timing.row_bytes else 0.0
+        number = 1
+        end = extent
+        for count, stride in zip(counts, strides, strict=True):
+            if count > 1:
+                gap = abs(stride - end)
+                if timing.row_bytes:
+                    rows = rows * count + (count - 1) * min(1.0, gap / timing.row_bytes)
+                number = number * count if gap else number
+                pieces = pieces * count
+                end += (count - 1) * stride
+        bursts = max(pieces, number)
+        time = beats * float(timing.beat_cycles)
+        least = bursts * self.burst_cycles
+        return Transfer(
+            self.channel(port, write),
+            beats,
+            max(least, time + (rows + 1) * timing.row_cycles),
+            max(least, time + max(rows + 1, bursts) * timing.row_cycles),
+        )
+
+    @property
+    def read_latency(self):
+        """From the start of a ReadDMA to its first beat."""
+        return PORT_OUT + self.timing.latency + PORT_IN
+
+    @property
+    def write_latency(self):
+        """From the last vector of a POST to its `done`, its last burst not counted."""
+        return self._vector_latency + POST_TAIL + self.timing.latency
+
+    def sweeps(self, f):
+        """Sweeps of a COMPUTE instruction with the fields `f`."""
+        tm, tn = self.config.tm, self.config.tn
+        if f.get("dw"):
+            vectors = ((f["ng"] - 1) * tn + f["lanes_last"]) * f["t1"] * f["t0"] + f["ones"]
+            return Sweeps(-(-f["np"] // tn), vectors, max(vectors, tn, self.loop), tn + 1)
+        vectors = f["q2"] * f["q1"] * f["q0"]
+        fill = tm + 1 + (tn - 1 if f.get("a_pix") and not f.get("ident") else 0)
+        count = f["ng"] * f["t1"] * f["t0"]
+        return Sweeps(count, vectors, max(vectors, tm, self.loop), fill)
+
+    def load(self, unit, f):
+        """Work of a LOAD_A or LOAD_B."""
+        places = f["nb"] * f["n2"] * f["n1"] * f["n0"] * f["spp"]
+        beats = f["d_len"] * f["d_n1"] * f["d_n2"] * f["d_n3"]
+        runs = (f["d_len"], f["d_n1"], f["d_n2"], f["d_n3"])
+        strides = (f["d_s1"], f["d_s2"], f["d_s3"])
+        streams = ()
+        if beats:
+            stream = self.transfer(int(unit), False, beats, runs, strides)
+            streams = (stream, stream) if f.get("unpool") else (stream,)
+        if f.get("unpool"):
+            places *= f["u1"] * f["u0"]
+        lead = self.read_latency if beats else LOAD_LEAD
+        return Work(places + 1, streams, lead, 2, places)
+
+    def post(self, f):
+        """Work of a POST."""
+        config = self.config
+        pixels = f["p2"] * f["p1"] * f["p0"]
+        per = config.groups
+        if f.get("pool"):
+            per = max(per, f["w1"] * f["w0"])
+        beats = f["o_len"] * f["o_n1"] * f["o_n2"]
+        runs, strides = (f["o_len"], f["o_n1"], f["o_n2"]), (f["o_s1"], f["o_s2"])
+        streams = [self.transfer(0, True, beats, runs, strides)]
+        narrow = config.fmt == "bf16"
+        if f.get("tags") or f.get("mom"):
+            half = 2 if f.get("tags") and narrow and f.get("out_fp32") else 1
+            streams.append(self.transfer(1, True, beats // half, runs, strides))
+        reads = f.get("opd_add") or f.get("mask") or f.get("sgd")
+        if reads:
+            streams.append(self.transfer(2, False, beats, runs, strides))
+        if f.get("mom"):
+            streams.append(self.transfer(1, False, beats, runs, strides))
+        if f.get("src_mem"):
+            size = pixels * config.groups
+            size = size if f.get("src_fp32") or not narrow else -(-size // 2)
+            streams.append(self.transfer(2, False, size, (size,), ()))
+        lead = POST_LEAD
+        if reads or f.get("bias") or f.get("src_mem"):
+            lead = self.read_latency + 5
+        last = min(beats, config.max_burst)
+        tail = self.write_latency + last * (1 + float(self.timing.beat_cycles))
+        return Work(pixels * per, tuple(streams), lead, tail, beats)
+
+    def work(self, unit, f):
+        """Sweeps of a COMPUTE, Work of any other instruction."""
+        if unit == Unit.COMPUTE:
+            return self.sweeps(f)
+        return self.post(f) if unit == Unit.POST else self.load(unit, f)

@@ -1,0 +1,278 @@
+"""When every instruction of a program starts and ends, predicted from closed formulas.
+
+Each unit executes its instructions in order, each begins when its tokens are there, and lasts as
+long as host/durations.py says; transfers that meet in a memory channel share it. docs/model.md
+derives the rules.
+"""
+
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+import numpy as np
+from gradgate.hw.isa import Unit
+from gradgate.hw.issue import Issue
+
+from .device import RECORD, UNITS
+from .durations import Machine
+
+__all__ = ["Prediction", "predict"]
+
+
+COMPUTE, POST = int(Unit.COMPUTE), int(Unit.POST)
+QUEUE = Issue.DEPTH + 1  # instructions that wait in a unit's queue
+FETCH = 4  # instructions in a burst of the program
+PIPELINE = 20  # cycles between the last vector of a POST and the next instruction
+
+
+@dataclass
+class Prediction:
+    """Predicted run of a program: `cycles`, and `records` per unit in the form of
+    Counters.records."""
+
+    cycles: int
+    records: dict
+
+
+def predict(program, config, timing):
+    """Prediction for a Program on a device with Config `config` and MemoryTiming `timing`."""
+    return _Timeline(program.instructions, Machine(config, timing)).run()
+
+
+class _Queue:
+    """Instructions of one unit, and what it does with them."""
+
+    def __init__(self):
+        self.work = []  # Sweeps or Work, in order
+        self.wait, self.signal = [], []  # masks as tuples of units
+        self.entered = []  # cycle of the first beat of the instruction in the queue
+        self.head = 0  # next to be offered
+        self.offered = False
+        self.accepted = -1  # cycle of the latest acceptance
+        self.waiting_since = 0
+        self.starved = []
+        self.start, self.done = [], []
+        # of the instruction under way
+        self.pending = None  # offered while the unit is busy
+        self.busy = False
+        self.left, self.rate, self.since = 0.0, 0.0, 0.0
+        self.flow = None
+        self.version = 0
+        # of the last one
+        self.end, self.last_sweep, self.span = -1, -1, 0
+
+
+class _Timeline:
+    def __init__(self, instructions, machine):
+        self.machine = machine
+        self.beats = machine.instruction_beats
+        self.queues = [_Queue() for _ in UNITS]
+        self.order = []
+        for unit, fields in instructions:
+            queue = self.queues[unit]
+            queue.work.append(machine.work(unit, fields))
+            queue.wait.append(tuple(u for u in range(4) if fields["wait"] >> u & 1))
+            queue.signal.append(tuple(u for u in range(4) if fields["signal"] >> u & 1))
+            self.order.append(int(unit))
+        self.tokens = [[0] * 4 for _ in UNITS]
+        self.heap, self.serial = [], 0
+        self.dispatched, self.next_beat, self.fetched = 0, 0, []
+        self.flows = {}
+
+    def at(self, time, action, *arguments):
+        self.serial += 1
+        heappush(self.heap, (time, self.serial, action, arguments))
+
+    def run(self):
+        now = 0
+        self.at(0, self.dispatch)
+        while self.heap:
+            now, _, action, arguments = heappop(self.heap)
+            action(now, *arguments)
+        records = {}
+        for name, queue in zip(UNITS, self.queues, strict=True):
+            assert len(queue.done) == len(queue.work), f"{name} stops: the program is not sound"
+            table = np.zeros(len(queue.work), RECORD)
+            table["start"], table["done"] = np.round(queue.start), np.round(queue.done)
+            table["starved"] = np.round(queue.starved)
+            table["active"] = [
+                w.count * w.vectors if name == "COMPUTE" else w.active for w in queue.work
+            ]
+            records[name] = table
+        return Prediction(round(now) + 4, records)
+
+    # the sequencer
+
+    def arrival(self, number):
+        """Cycle in which the program's instruction `number` has come from memory."""
+        burst = number // FETCH
+        while len(self.fetched) <= burst:
+            latency = self.machine.read_latency
+            asked = self.fetched[-1] + 1 if self.fetched else 2
+            if len(self.fetched) >= 2:
+                asked = max(asked, self.next_beat - FETCH * self.beats)
+            self.fetched.append(asked + latency + FETCH * self.beats)
+        return self.fetched[burst] - (FETCH - 1 - number % FETCH) * self.beats
+
+    def dispatch(self, now):
+        """Move instructions to the queues as long as there is room."""
+        order, queues = self.order, self.queues
+        while self.dispatched < len(order):
+            unit = order[self.dispatched]
+            queue = queues[unit]
+            number = len(queue.entered)
+            if number - len(queue.start) >= QUEUE:
+                return
+            time = max(self.next_beat, self.arrival(self.dispatched), now)
+            self.next_beat = time + self.beats
+            queue.entered.append(time)
+            self.dispatched += 1
+            if number == queue.head and not queue.offered:
+                self.offer(now, unit)
+
+    def offer(self, now, unit):
+        """Offer the head of a queue if it is complete and its tokens are there."""
+        queue = self.queues[unit]
+        number = queue.head
+        if queue.offered or number >= len(queue.entered):
+            return
+        tokens = self.tokens
+        wait = queue.wait[number]
+        for other in wait:
+            if not tokens[other][unit]:
+                return
+        for other in wait:
+            tokens[other][unit] -= 1
+        full = max(queue.entered[number] + self.beats + 2, queue.accepted + self.beats + 1)
+        time = max(full + 1, now + 2)
+        queue.starved.append(max(0, time - full - 1))
+        queue.offered = True
+        self.at(time, self.begin, unit)
+
+    def accept(self, now, unit):
+        queue = self.queues[unit]
+        queue.start.append(now)
+        queue.accepted = now
+        queue.offered = False
+        queue.head += 1
+        self.at(now, self.after_accept, unit)
+
+    def after_accept(self, now, unit):
+        self.offer(now - 2, unit)
+        self.dispatch(now)
+
+    def complete(self, now, unit, number):
+        queue = self.queues[unit]
+        queue.done.append(now)
+        for other in queue.signal[number]:
+            self.tokens[unit][other] += 1
+            self.offer(now, other)
+
+    # the units
+
+    def begin(self, now, unit):
+        """The head of a queue is on offer."""
+        queue = self.queues[unit]
+        if unit == COMPUTE:
+            self.at(max(now, queue.last_sweep - 1), self.compute)
+        elif queue.busy:
+            queue.pending = now
+        else:
+            self.launch(now, now, unit)
+
+    def compute(self, now):
+        queue = self.queues[COMPUTE]
+        number = queue.head
+        self.accept(now, COMPUTE)
+        work = queue.work[number]
+        machine = self.machine
+        first = max(now + work.fill, queue.end, queue.last_sweep + machine.loop)
+        queue.last_sweep = first + work.to_last
+        queue.end = queue.last_sweep + work.vectors
+        self.at(queue.end - 1 + machine.compute_latency, self.complete, COMPUTE, number)
+
+    def launch(self, now, offered, unit):
+        """LOAD or POST begins with the instruction offered earlier, the one before has ended."""
+        queue = self.queues[unit]
+        work = queue.work[queue.head]
+        number = queue.head
+        queue.busy = True
+        if unit == POST:
+            begin = now + work.lead
+        else:
+            # reading has begun when all commands of the one before were out
+            asked = max(offered, queue.end - queue.span) if queue.end >= 0 else offered
+            begin = max(now + 1, asked + work.lead)
+        self.accept(now, unit)
+        self.at(begin, self.stream, unit, number)
+
+    def stream(self, now, unit, number):
+        queue = self.queues[unit]
+        work = queue.work[number]
+        queue.left, queue.since, queue.rate = work.cycles, now, 0.0
+        queue.flow = number
+        self.flows[unit] = work
+        self.share(now)
+
+    def share(self, now):
+        """Divide the channels among the transfers under way, and see when each will end."""
+        rates = self.rates()
+        for unit, rate in rates.items():
+            queue = self.queues[unit]
+            if rate == queue.rate:
+                continue
+            queue.left -= (now - queue.since) * queue.rate
+            queue.since, queue.rate = now, rate
+            queue.version += 1
+            self.at(now + max(0.0, queue.left) / rate, self.finish, unit, queue.version)
+
+    def rates(self):
+        """Progress per cycle of every transfer: fair shares of each channel's time."""
+        capacity = self.machine.capacity
+        users = {}
+        for unit, work in self.flows.items():
+            for stream in work.streams:
+                users.setdefault(stream.channel, []).append((unit, work, stream))
+        rates = dict.fromkeys(self.flows, 1.0)
+        for users_here in users.values():
+            several = len(users_here) > 1
+            wanted = [
+                (
+                    rates[unit] * (stream.among if several else stream.alone) / max(work.cycles, 1),
+                    unit,
+                )
+                for unit, work, stream in users_here
+            ]
+            if sum(w for w, _ in wanted) <= capacity:
+                continue
+            # several streams of one instruction move in step
+            together = {}
+            for w, unit in wanted:
+                together[unit] = together.get(unit, 0.0) + w
+            left, count = capacity, len(together)
+            for w, unit in sorted((w, unit) for unit, w in together.items()):
+                share = min(w, left / count)
+                if share < w:
+                    rates[unit] *= share / w
+                left, count = left - share, count - 1
+        return rates
+
+    def finish(self, now, unit, version):
+        queue = self.queues[unit]
+        if version != queue.version:
+            return
+        number = queue.flow
+        work = self.flows.pop(unit)
+        queue.version += 1
+        self.share(now)
+        self.at(now + work.tail, self.complete, unit, number)
+        free = now + (PIPELINE if unit == POST else 0)
+        queue.end = now
+        queue.span = min(work.cycles, 2 * self.machine.config.max_burst)
+        self.at(free, self.free, unit)
+
+    def free(self, now, unit):
+        queue = self.queues[unit]
+        queue.busy = False
+        if queue.pending is not None:
+            offered, queue.pending = queue.pending, None
+            self.launch(now, offered, unit)

@@ -1,0 +1,67 @@
+"""A pass by itself, with a tile that may be chosen for it: how long would it take?"""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+from .backward import backward
+from .buffers import Lowering
+from .forward import forward
+from .tensors import FeatureMap, Weights
+from .timeline import predict
+from .update import weight_gradient
+
+__all__ = ["trial"]
+
+ROOM = 1 << 26  # bytes between tensors that exist on paper only
+TIMES = 2  # passes one after the other, so that one hides the beginning and end of another
+
+
+def trial(kind, w, tile, config, timing, select=False):
+    """Predicted cycles of a pass, as one of several that follow each other.
+
+    Parameters
+    ----------
+    kind : str
+        "forward", "backward" or "gradient".
+    w : Window
+    tile : Tile
+    config : Config
+    timing : MemoryTiming
+    select : bool
+        Tags choose the lanes of an identity (maximum pooling, backward).
+    """
+    images = min(w.images, max(TIMES * tile.images, 2))
+    part = replace(w, images=images)
+    scheduler = SimpleNamespace(
+        config=config, forward=lambda _: tile, backward=lambda *_: tile, gradient=lambda _: tile
+    )
+    lw = Lowering(scheduler)
+    lw.program.label = "", kind
+    for _ in range(TIMES):
+        _emit(kind, lw, part, config, select)
+    return predict(lw.program, config, timing).cycles / TIMES * w.images / images
+
+
+def _emit(kind, lw, w, config, select):
+    """Emit the pass of Window `w` on tensors of its own."""
+    place = iter(range(0, 1 << 32, ROOM))
+
+    def feature_map(channels, size, block=config.tm):
+        return FeatureMap(
+            kind, w.images, channels, *size, block, config.fmt, address=next(place), region=object()
+        )
+
+    x = feature_map(w.n, w.size, 4 if w.packed else config.tm)
+    y = feature_map(w.m, w.drained)
+    tags = feature_map(w.m, w.drained) if w.pool is not None or select else None
+    weights = None
+    if not w.ident:
+        weights = Weights(kind, w.m, w.n, *w.kernel, config)
+        weights.master, weights.momentum, weights.copy = next(place), next(place), next(place)
+    if kind == "forward":
+        forward(lw, w, x, y, weights=weights, bias=weights is not None, relu=True, tags=tags)
+    elif kind == "backward":
+        dx = feature_map(w.n, w.size)
+        backward(lw, w, y, dx, weights=weights, tags=tags, mask=feature_map(w.n, w.size))
+    else:
+        weight_gradient(lw, w, x, y, weights, tags=tags, key=0)
