@@ -115,9 +115,14 @@ def _settle(text):
     return "endmodule".join(map(repair, text.split("endmodule")))
 
 
+def _without_empty(text):
+    """Drop signals of width 0: nothing refers to them, and Verilog has none."""
+    return re.sub(r"^  (?:wire|reg) \[-1:0\] .*;\n", "", text, flags=re.M)
+
+
 def verilog(config):
     """AXITop as Verilog, module `AXITop`; the same text for the same configuration."""
-    return _settle(back.convert(AXITop(config), name=NAME, emit_src=False))
+    return _without_empty(_settle(back.convert(AXITop(config), name=NAME, emit_src=False)))
 
 
 def main(argv=None):
