@@ -19,7 +19,7 @@ __all__ = ["Sweeps", "Transfer", "Work", "Machine"]
 PORT_OUT, PORT_IN = 4, 3
 BURST = 3  # cycles of a burst besides latency and beats
 LOAD_LEAD = 5
-POST_LEAD = 9
+POST_LEAD = 8
 POST_TAIL = 12
 
 
@@ -61,7 +61,8 @@ class Work:
     """A LOAD or POST instruction.
 
     Its datapath takes `cycles` if memory keeps up; the first of them is `lead` after the start,
-    `tail` pass between the last and `done`. `active` counts as of the registers.
+    `tail` pass between the last and `done`. `active` counts as of the registers. A LOAD needs `bursts`
+    cycles for its commands, and the last of them goes out `ahead` cycles before the end or earlier.
     """
 
     cycles: int
@@ -69,6 +70,8 @@ class Work:
     lead: float
     tail: float
     active: int
+    bursts: float = 0
+    ahead: float = 0
 
 
 @cache
@@ -100,7 +103,6 @@ class Machine:
         # no more than so many bursts are under way
         self.burst_cycles = (timing.latency + BURST) / timing.outstanding
         self.capacity = 1.0 - refresh  # part of the time that a channel is there
-        self._ahead = max(2 * config.max_burst, 64)  # beats that a ReadDMA may hold
 
     def channel(self, port, write):
         """Number of the memory channel behind a port."""
@@ -141,6 +143,11 @@ class Machine:
         return PORT_OUT + self.timing.latency + PORT_IN
 
     @property
+    def fetch_latency(self):
+        """From the request for a burst of the program to its first beat in a queue."""
+        return 4 + self.timing.latency
+
+    @property
     def write_latency(self):
         """From the last vector of a POST to its `done`, its last burst not counted."""
         return self._vector_latency + POST_TAIL + self.timing.latency
@@ -169,7 +176,11 @@ class Machine:
         if f.get("unpool"):
             places *= f["u1"] * f["u0"]
         lead = self.read_latency if beats else LOAD_LEAD
-        return Work(places + 1, streams, lead, 2, places)
+        # the FIFO of its DMA holds what is asked for ahead of the buffer
+        depth = max(2 * self.config.max_burst, 64)
+        ahead = float("inf") if beats <= depth else depth - self.config.max_burst
+        bursts = 4 + f["d_n1"] * f["d_n2"] * f["d_n3"] + beats / self.config.max_burst
+        return Work(places + 1, streams, lead, 2, places, bursts, ahead)
 
     def post(self, f):
         """Work of a POST."""
@@ -197,7 +208,9 @@ class Machine:
         lead = POST_LEAD
         if reads or f.get("bias") or f.get("src_mem"):
             lead = self.read_latency + 5
-        last = min(beats, config.max_burst)
+        end = f["out_base"] + (f["o_n2"] - 1) * f["o_s2"] + (f["o_n1"] - 1) * f["o_s1"]
+        end = end // config.beat_bytes + f["o_len"]
+        last = min(f["o_len"], (end - 1) % config.max_burst + 1)
         tail = self.write_latency + last * (1 + float(self.timing.beat_cycles))
         return Work(pixels * per, tuple(streams), lead, tail, beats)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 import numpy as np
+from gradgate.hw.fetch import Fetch
 from gradgate.hw.isa import Unit
 from gradgate.hw.issue import Issue
 
@@ -20,8 +21,8 @@ __all__ = ["Prediction", "predict"]
 
 COMPUTE, POST = int(Unit.COMPUTE), int(Unit.POST)
 QUEUE = Issue.DEPTH + 1  # instructions that wait in a unit's queue
-FETCH = 4  # instructions in a burst of the program
-PIPELINE = 20  # cycles between the last vector of a POST and the next instruction
+POST_NEXT = 5  # a POST is accepted so many cycles before the last vector of the one before
+POST_GAP = 2  # cycles between the last vector of a POST and the first one of the next
 
 
 @dataclass
@@ -58,7 +59,8 @@ class _Queue:
         self.flow = None
         self.version = 0
         # of the last one
-        self.end, self.last_sweep, self.span = -1, -1, 0
+        self.end, self.last_sweep = -POST_GAP, -1
+        self.asked, self.issued = 0, 0  # of a LOAD's read: its start, its last command
 
 
 class _Timeline:
@@ -75,7 +77,10 @@ class _Timeline:
             self.order.append(int(unit))
         self.tokens = [[0] * 4 for _ in UNITS]
         self.heap, self.serial = [], 0
-        self.dispatched, self.next_beat, self.fetched = 0, 0, []
+        self.dispatched, self.next_beat = 0, 0
+        self.asked, self.come, self.taken = [], [], []  # bursts of the program
+        burst = min(machine.config.max_burst, Fetch.BURST)
+        self.fetch = burst // self.beats, Fetch.AHEAD // burst  # instructions, bursts ahead
         self.flows = {}
 
     def at(self, time, action, *arguments):
@@ -104,14 +109,18 @@ class _Timeline:
 
     def arrival(self, number):
         """Cycle in which the program's instruction `number` has come from memory."""
-        burst = number // FETCH
-        while len(self.fetched) <= burst:
-            latency = self.machine.read_latency
-            asked = self.fetched[-1] + 1 if self.fetched else 2
-            if len(self.fetched) >= 2:
-                asked = max(asked, self.next_beat - FETCH * self.beats)
-            self.fetched.append(asked + latency + FETCH * self.beats)
-        return self.fetched[burst] - (FETCH - 1 - number % FETCH) * self.beats
+        per, window = self.fetch
+        burst = number // per
+        while len(self.asked) <= burst:
+            asked = self.asked[-1] + 1 if self.asked else 2
+            if len(self.asked) >= window:
+                asked = max(asked, self.taken[len(self.asked) - window] + 2)
+            self.asked.append(asked)
+            # bursts come one after the other
+            here = asked + self.machine.fetch_latency
+            before = self.come[-1] + per * self.beats if self.come else 0
+            self.come.append(max(here, before))
+        return self.come[burst] + number % per * self.beats
 
     def dispatch(self, now):
         """Move instructions to the queues as long as there is room."""
@@ -124,6 +133,8 @@ class _Timeline:
                 return
             time = max(self.next_beat, self.arrival(self.dispatched), now)
             self.next_beat = time + self.beats
+            if (self.dispatched + 1) % self.fetch[0] == 0:
+                self.taken.append(self.next_beat)
             queue.entered.append(time)
             self.dispatched += 1
             if number == queue.head and not queue.offered:
@@ -197,11 +208,11 @@ class _Timeline:
         number = queue.head
         queue.busy = True
         if unit == POST:
-            begin = now + work.lead
+            begin = max(now + work.lead, queue.end + POST_GAP)
         else:
-            # reading has begun when all commands of the one before were out
-            asked = max(offered, queue.end - queue.span) if queue.end >= 0 else offered
-            begin = max(now + 1, asked + work.lead)
+            # reading begins when all commands of the one before are out
+            queue.asked = max(offered, queue.issued)
+            begin = max(now + 1, queue.asked + work.lead)
         self.accept(now, unit)
         self.at(begin, self.stream, unit, number)
 
@@ -265,10 +276,15 @@ class _Timeline:
         queue.version += 1
         self.share(now)
         self.at(now + work.tail, self.complete, unit, number)
-        free = now + (PIPELINE if unit == POST else 0)
         queue.end = now
-        queue.span = min(work.cycles, 2 * self.machine.config.max_burst)
-        self.at(free, self.free, unit)
+        if unit == POST:
+            queue.busy = False
+            if queue.pending is not None:
+                offered, queue.pending = queue.pending, None
+                self.launch(max(offered, now - POST_NEXT), offered, unit)
+        else:
+            queue.issued = max(queue.asked + work.bursts, now - work.ahead)
+            self.at(now, self.free, unit)
 
     def free(self, now, unit):
         queue = self.queues[unit]
