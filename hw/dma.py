@@ -259,8 +259,9 @@ class WriteDMA(wiring.Component):
     Members
     -------
     start : In(stream.Signature(Descriptor))
-        Taken when all runs of the one before have been cut into bursts, the last few of which may
-        still wait; an empty one when all bursts before it have been issued.
+        Taken one cycle after it is offered at the earliest, when all runs of the one before have
+        been cut into bursts, the last few of which may still wait; an empty one when all bursts
+        before it have been issued.
     i : In(stream.Signature(beat_bits))
     left : Out(1)
         A beat has left for memory: there is room for another one.
@@ -308,16 +309,18 @@ class WriteDMA(wiring.Component):
         issued, acked = Signal(number), Signal(number)
         m.submodules.ends = ends = SyncFIFO(width=len(issued), depth=self.QUEUE)
 
-        # an empty descriptor makes no burst: its turn is when there is none left of the others
+        # an empty descriptor makes no burst: its turn is when there is none left of the others;
+        # that it is empty is known a cycle late, as it takes many bits to tell
         new = self.start.payload
-        empty = Signal()
+        known, empty = Signal(), Signal(reset_less=True)
         do_empty = Signal()
+        m.d.sync += [known.eq(self.start.valid & ~self.start.ready),
+                     empty.eq(~(new.len.any() & new.n1.any() & new.n2.any() & new.n3.any()))]
         m.d.comb += [
-            empty.eq(~(new.len.any() & new.n1.any() & new.n2.any() & new.n3.any())),
             bursts.start.payload.eq(new),
-            bursts.start.valid.eq(self.start.valid & ~empty),
-            self.start.ready.eq(Mux(empty, ~bursts.busy & ends.w_rdy, bursts.start.ready)),
-            do_empty.eq(self.start.valid & empty & ~bursts.busy & ends.w_rdy),
+            bursts.start.valid.eq(known & ~empty),
+            self.start.ready.eq(known & Mux(empty, ~bursts.busy & ends.w_rdy, bursts.start.ready)),
+            do_empty.eq(known & empty & self.start.ready),
         ]
 
         # beats held that no command has claimed, beats claimed whose command has been taken

@@ -161,7 +161,7 @@ def test_empty(field):
     memory, expected, _ = write(config, descriptors)
     assert memory.data == expected
     memory, expected, cycles = write(config, descriptors[:1])
-    assert (memory.writes, cycles["start"], cycles["done"]) == ([], [0], [1])
+    assert (memory.writes, cycles["start"], cycles["done"]) == ([], [1], [2])
 
 
 def test_bursts_are_aligned():
