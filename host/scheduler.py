@@ -16,6 +16,7 @@ from .trial import trial
 __all__ = ["Scheduler", "scheduler"]
 
 FETCHED = 6  # cycles in which the sequencer passes on an instruction
+PERFECT = 1.004  # no candidate is tried out if the cheapest one comes that close to the least
 TRIALS = 6  # candidates that are tried out
 WORTH = 1.5  # how much more than the cheapest one they may seem to cost
 AHEAD = 4  # tiles that a load unit can be ahead of the array: its queue holds no more
@@ -88,7 +89,8 @@ class Scheduler:
 
     def _cost(self, overlap, compute, a, b, post, first, last, instructions):
         """Cycles of a pass: the busiest unit or channel, and what comes before and after it, of
-        which the neighbouring passes hide some. Ties go to less work for memory."""
+        which the neighbouring passes hide some. Ties go to fewer instructions and less work for
+        memory."""
         units = [compute, post.cycles, instructions * FETCHED]
         # short transfers show memory's latency
         units += [max(x.cycles + 2 * x.tiles, x.tiles * self._fetch) for x in (a, b)]
@@ -101,7 +103,7 @@ class Scheduler:
             longest = max(*units, *fed, channel)
         else:
             longest = max(sum(units), channel)
-        return longest + (first + last) / 2 + 1e-3 * channel
+        return longest + (first + last) / 2 + instructions + 1e-3 * channel
 
     def _region(self, compute, drain):
         """Cycles per region of accumulators: of the two, one is filled while the other drains."""
@@ -160,8 +162,8 @@ class Scheduler:
                 continue
             ranked = sorted(best.values(), key=lambda found: found[0])
             some = [tile for cost, tile in ranked[:TRIALS] if cost < WORTH * ranked[0][0]]
-            if len(some) == 1:
-                return some[0]
+            if len(some) == 1 or ranked[0][0] < PERFECT * self._least(kind, w):
+                return ranked[0][1]
             timing = self.machine.timing
             return min(some, key=lambda tile: trial(kind, w, tile, self.config, timing, *select))
         config = self.config
@@ -169,6 +171,15 @@ class Scheduler:
             f"no tile of {what} fits buffers of {config.a_depth} and {config.b_depth} words and "
             f"{config.acc_depth} accumulators"
         )
+
+    def _least(self, kind, w):
+        """Cycles of a pass with every lane and row that it can use busy in every cycle."""
+        tm, tn = self.config.tm, self.config.tn
+        pixels, taps = w.images * prod(w.out), prod(w.kernel)
+        if kind == "gradient":
+            return -(-pixels // tn) * -(-w.m // tm) * w.n * taps
+        rows, lanes = (w.m, w.n) if kind == "forward" else (w.n, w.m)
+        return pixels * taps * -(-rows // tm) * -(-lanes // tn)
 
     def _runs(self, shape, whole, blocks):
         """Runs of memory that a window of rows and columns consists of, per tile."""
