@@ -2,6 +2,7 @@
 
 from gradgate.hw.isa import Unit
 
+from .prefetch import prefetch
 from .program import Hazard, Program, runs
 from .tiling import SLOTS_MAX
 
@@ -15,12 +16,13 @@ PIECES_MAX = 64
 class Slot:
     """A piece of a tile buffer: first word, what lies in it."""
 
-    def __init__(self, base, hazard):
-        self.base, self.hazard, self.key, self.used = base, hazard, None, -1
+    def __init__(self, base, hazard, used):
+        self.base, self.hazard, self.key, self.used = base, hazard, None, used
 
 
 class TileBuffer:
-    """A tile buffer cut into slots of equal size; tiles stay until their slot is needed.
+    """A tile buffer cut into slots of equal size; tiles stay until their slot is needed, and the
+    slot used longest ago is needed first.
 
     Parameters
     ----------
@@ -31,23 +33,24 @@ class TileBuffer:
     def __init__(self, depth):
         self._depth = depth
         self._clock = 0
-        self._old = []  # (first, last, hazard) of earlier partitions
+        self._old = []  # (first, last, hazard, used) of earlier partitions
         self._slots, self._words = [], 0
 
     def partition(self, words):
         """Start over with slots of `words` words, at least one; forgets what lies in the buffer."""
         # a slot inherits what lay under it, so only words beyond the slots keep their history
         end = len(self._slots) * self._words
-        self._old = [(s.base, s.base + self._words, s.hazard) for s in self._slots] + [
-            (max(lo, end), hi, h) for lo, hi, h in self._old if hi > end
+        self._old = [(s.base, s.base + self._words, s.hazard, s.used) for s in self._slots] + [
+            (max(lo, end), hi, hazard, used) for lo, hi, hazard, used in self._old if hi > end
         ]
         count = min(SLOTS_MAX, self._depth // words)
         assert count >= 1
         self._words = words
-        self._slots = [
-            Slot(base, Hazard(h for lo, hi, h in self._old if lo < base + words and base < hi))
-            for base in range(0, count * words, words)
-        ]
+        self._slots = []
+        for base in range(0, count * words, words):
+            under = [(h, used) for lo, hi, h, used in self._old if lo < base + words and base < hi]
+            used = max((used for _, used in under), default=-1)
+            self._slots.append(Slot(base, Hazard(h for h, _ in under), used))
 
     def tile(self, key, load):
         """The slot that holds tile `key`; `load(slot)` emits what fills it if none does."""
@@ -79,6 +82,11 @@ class Lowering:
         self._regions = [Hazard(), Hazard()]
         self._region = 0
         self._memory = {}  # region -> {(tensor id, piece): (Hazard, tensor)}
+
+    def finished(self):
+        """The Program, in the order in which the device should have it."""
+        prefetch(self.program, self.config, self.scheduler.timing)
+        return self.program
 
     def region(self):
         """The next accumulator region in turn: (first accumulator, hazard)."""

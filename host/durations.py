@@ -61,8 +61,9 @@ class Work:
     """A LOAD or POST instruction.
 
     Its datapath takes `cycles` if memory keeps up; the first of them is `lead` after the start,
-    `tail` pass between the last and `done`. `active` counts as of the registers. A LOAD needs `bursts`
-    cycles for its commands, and the last of them goes out `ahead` cycles before the end or earlier.
+    `tail` pass between the last and `done`. `active` counts as of the registers. A LOAD needs
+    `bursts` cycles for its commands, the last of which goes out `ahead` cycles before the end or
+    earlier.
     """
 
     cycles: int

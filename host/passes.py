@@ -245,7 +245,7 @@ def forward_program(t):
                 relu=layer.relu,
                 scale=_scale(layer) if layer.op == "avgpool" else None,
             )
-    return lw.program
+    return lw.finished()
 
 
 def _mask_loss(lw, t):
@@ -349,7 +349,7 @@ def backward_program(t, train, momentum=None):
             )
             updated = [step] if fused else []
     _refresh_all(lw, updated)
-    return lw.program
+    return lw.finished()
 
 
 def _refresh_all(lw, steps):
@@ -367,4 +367,4 @@ def update_program(steps, scheduler, train, momentum):
             lw.program.label = step.layer.name, "update"
             sgd(lw, step.weights, i, momentum[i], flags)
             refresh(lw, step.weights)
-    return lw.program
+    return lw.finished()

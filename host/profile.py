@@ -7,10 +7,10 @@ record of the unit's k-th instruction in program order. The device `rtl` measure
 (`Counters.records`), `gradgate.timeline.predict` computes them; in what follows it makes no
 difference which.
 
-Cycles of a pass: passes follow each other in the order of the program. Pass p ends when its last
-COMPUTE is done and the pass before has ended: end(p) = max(end(p-1), that). A pass without COMPUTE
-ends where the one before ended, it is hidden behind others; but the last pass of a program ends
-with the program. cycles(p) = end(p) - end(p-1), so the passes add up to the program's cycles.
+Cycles of a pass: passes follow each other in the order of what they compute. Pass p ends when its
+last COMPUTE is done and the pass before has ended: end(p) = max(end(p-1), that). A pass without
+COMPUTE ends where the one before ended, it is hidden behind others; but the last pass of a program
+ends with the program. cycles(p) = end(p) - end(p-1), so the passes add up to the program's cycles.
 
 Per pass and unit, in cycles:
 
@@ -30,7 +30,7 @@ from functools import cached_property
 import numpy as np
 
 from .device import UNITS, Counters
-from .summary import summarise
+from .summary import pass_order, summarise
 from .timeline import predict
 
 __all__ = [
@@ -165,9 +165,10 @@ def pass_times(program, config, macs, records=None, cycles=None):
 
 def numbers_of_passes(program):
     """{unit name: array with the number of the pass of each of its instructions}."""
-    order, found = {}, {name: [] for name in UNITS}
+    order = {label: number for number, label in enumerate(pass_order(program))}
+    found = {name: [] for name in UNITS}
     for (unit, _), label in zip(program.instructions, program.labels, strict=True):
-        found[unit.name].append(order.setdefault(label, len(order)))
+        found[unit.name].append(order[label])
     return {name: np.array(numbers, np.intp) for name, numbers in found.items()}
 
 

@@ -104,6 +104,14 @@ class Program:
         """The instructions as (Unit, dict of fields), END left out."""
         return [(unit, dict(fields)) for unit, fields in self._items]
 
+    def reorder(self, order):
+        """Put the instructions in another order, a list of their numbers; each unit's own must
+        stay as it is, and nothing may come before what it waits for."""
+        self._items = [self._items[index] for index in order]
+        self._labels = [self._labels[index] for index in order]
+        place = {index: new for new, index in enumerate(order)}
+        self._patches = [(place[index], key) for index, key in self._patches]
+
     @property
     def labels(self):
         """What each instruction is for: (layer name, pass)."""

@@ -61,7 +61,8 @@ class Scheduler:
     """
 
     def __init__(self, config, timing):
-        self.config, self.machine = config, Machine(config, timing)
+        self.config, self.timing = config, timing
+        self.machine = Machine(config, timing)
         # what a tile loses between load, array and drain, when they take turns
         self._fetch = self.machine.read_latency + config.tn + config.tm + self.machine.loop
         self._drain = self._fetch + self.machine.compute_latency + self.machine.write_latency

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gradgate.hw.isa import BYTES, Unit
 
-__all__ = ["Usage", "summarise"]
+__all__ = ["Usage", "pass_order", "summarise"]
 
 
 @dataclass
@@ -63,9 +63,18 @@ def _usage(unit, fields, config):
     return Usage(1, 0, BYTES + read, written)
 
 
+def pass_order(program):
+    """All (layer name, pass) of a Program, in the order of what they compute or store: loads may be
+    for a pass to come."""
+    loads = (Unit.LOAD_A, Unit.LOAD_B)
+    units = [unit in loads for unit, _ in program.instructions]
+    pairs = zip(units, program.labels, strict=True)
+    return list(dict.fromkeys(label for _, label in sorted(pairs, key=lambda pair: pair[0])))
+
+
 def summarise(program, config):
-    """{(layer name, pass): Usage} of a Program, in the order of first appearance."""
-    found = {}
+    """{(layer name, pass): Usage} of a Program, in `pass_order`."""
+    found = {label: Usage() for label in pass_order(program)}
     for (unit, fields), label in zip(program.instructions, program.labels, strict=True):
-        found.setdefault(label, Usage()).__iadd__(_usage(unit, fields, config))
+        found[label] += _usage(unit, fields, config)
     return found

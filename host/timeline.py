@@ -16,7 +16,7 @@ from gradgate.hw.issue import Issue
 from .device import RECORD, UNITS
 from .durations import Machine
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["Prediction", "predict", "entries"]
 
 
 COMPUTE, POST = int(Unit.COMPUTE), int(Unit.POST)
@@ -37,6 +37,16 @@ class Prediction:
 def predict(program, config, timing):
     """Prediction for a Program on a device with Config `config` and MemoryTiming `timing`."""
     return _Timeline(program.instructions, Machine(config, timing)).run()
+
+
+def entries(program, config, timing):
+    """Cycle in which each instruction would enter its queue if those did not wait for one
+    another."""
+    instructions = program.instructions
+    timeline = _Timeline(instructions, Machine(config, timing), apart=True)
+    timeline.run()
+    queues = [iter(queue.entered) for queue in timeline.queues]
+    return [next(queues[unit]) for unit, _ in instructions]
 
 
 class _Queue:
@@ -64,8 +74,8 @@ class _Queue:
 
 
 class _Timeline:
-    def __init__(self, instructions, machine):
-        self.machine = machine
+    def __init__(self, instructions, machine, apart=False):
+        self.machine, self.apart = machine, apart
         self.beats = machine.instruction_beats
         self.queues = [_Queue() for _ in UNITS]
         self.order = []
@@ -125,6 +135,12 @@ class _Timeline:
     def dispatch(self, now):
         """Move instructions to the queues as long as there is room."""
         order, queues = self.order, self.queues
+        if self.apart:
+            for unit, queue in enumerate(queues):
+                while len(queue.entered) < min(len(queue.work), len(queue.start) + QUEUE):
+                    queue.entered.append(now)
+                self.offer(now, unit)
+            return
         while self.dispatched < len(order):
             unit = order[self.dispatched]
             queue = queues[unit]

@@ -33,13 +33,17 @@ def trial(kind, w, tile, config, timing, select=False):
     images = min(w.images, max(TIMES * tile.images, 2))
     part = replace(w, images=images)
     scheduler = SimpleNamespace(
-        config=config, forward=lambda _: tile, backward=lambda *_: tile, gradient=lambda _: tile
+        config=config,
+        timing=timing,
+        forward=lambda _: tile,
+        backward=lambda *_: tile,
+        gradient=lambda _: tile,
     )
     lw = Lowering(scheduler)
     lw.program.label = "", kind
     for _ in range(TIMES):
         _emit(kind, lw, part, config, select)
-    return predict(lw.program, config, timing).cycles / TIMES * w.images / images
+    return predict(lw.finished(), config, timing).cycles / TIMES * w.images / images
 
 
 def _emit(kind, lw, w, config, select):
