@@ -10,6 +10,7 @@ from functools import cache
 
 from amaranth.hdl import UnusedElaboratable
 from gradgate.hw.compute import ComputeUnit
+from gradgate.hw.fetch import Fetch
 from gradgate.hw.isa import BYTES, Unit
 from gradgate.hw.vector import VectorPipeline
 
@@ -142,6 +143,13 @@ class Machine:
     def read_latency(self):
         """From the start of a ReadDMA to its first beat."""
         return PORT_OUT + self.timing.latency + PORT_IN
+
+    @property
+    def fetch_cycles(self):
+        """Time that a burst of the program takes from a channel: its beats, and a row there and
+        back."""
+        beats = min(self.config.max_burst, Fetch.BURST)
+        return beats * float(self.timing.beat_cycles) + 2 * self.timing.row_cycles
 
     @property
     def fetch_latency(self):

@@ -126,6 +126,7 @@ class _Timeline:
             if len(self.asked) >= window:
                 asked = max(asked, self.taken[len(self.asked) - window] + 2)
             self.asked.append(asked)
+            self.at(asked + self.machine.fetch_latency, self.disturb)
             # bursts come one after the other
             here = asked + self.machine.fetch_latency
             before = self.come[-1] + per * self.beats if self.come else 0
@@ -238,6 +239,19 @@ class _Timeline:
         queue.left, queue.since, queue.rate = work.cycles, now, 0.0
         queue.flow = number
         self.flows[unit] = work
+        self.share(now)
+
+    def disturb(self, now):
+        """A burst of the program passes the channel that others use."""
+        channel = self.machine.channel(2, False)
+        took = self.machine.fetch_cycles
+        for unit, work in self.flows.items():
+            used = sum(s.alone for s in work.streams if s.channel == channel)
+            if used:
+                queue = self.queues[unit]
+                queue.left -= (now - queue.since) * queue.rate
+                queue.left += took * min(1.0, used / work.cycles) * queue.rate
+                queue.since, queue.rate = now, 0.0  # when it ends is seen anew
         self.share(now)
 
     def share(self, now):
