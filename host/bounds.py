@@ -61,7 +61,8 @@ def bounds(window, kind, config, timing, fused=True):
         if fused:
             read += weights * 4
     reuse = taps / prod(w.stride)
-    streamed = 2 * macs / sqrt(max(1.0, reuse) * on_chip_words(config)) * e
+    words = on_chip_words(config)
+    streamed = (2 * macs / sqrt(max(1.0, reuse) * words) - 2 * words) * e
     least = max(read, streamed) + written
     if timing.shared:
         moved = read + written

@@ -17,7 +17,7 @@ __all__ = ["Scheduler", "scheduler"]
 
 FETCHED = 6  # cycles in which the sequencer passes on an instruction
 PERFECT = 1.004  # no candidate is tried out if the cheapest one comes that close to the least
-TRIALS = 6  # candidates that are tried out
+TRIALS = 5  # candidates that are tried out
 WORTH = 1.5  # how much more than the cheapest one they may seem to cost
 AHEAD = 4  # tiles that a load unit can be ahead of the array: its queue holds no more
 STARTED = 24  # cycles that a LOAD or POST costs besides its work

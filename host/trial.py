@@ -13,6 +13,7 @@ from .update import weight_gradient
 __all__ = ["trial"]
 
 ROOM = 1 << 26  # bytes between tensors that exist on paper only
+PLACES = 3  # tiles one below the other that are enough
 TIMES = 2  # passes one after the other, so that one hides the beginning and end of another
 
 
@@ -30,8 +31,7 @@ def trial(kind, w, tile, config, timing, select=False):
     select : bool
         Tags choose the lanes of an identity (maximum pooling, backward).
     """
-    images = min(w.images, max(TIMES * tile.images, 2))
-    part = replace(w, images=images)
+    part = _part(kind, w, tile)
     scheduler = SimpleNamespace(
         config=config,
         timing=timing,
@@ -43,7 +43,29 @@ def trial(kind, w, tile, config, timing, select=False):
     lw.program.label = "", kind
     for _ in range(TIMES):
         _emit(kind, lw, part, config, select)
-    return predict(lw.finished(), config, timing).cycles / TIMES * w.images / images
+    return predict(lw.finished(), config, timing).cycles / TIMES * _work(w) / _work(part)
+
+
+def _work(w):
+    return w.images * w.drained[0]
+
+
+def _part(kind, w, tile):
+    """As much of Window `w` as shows how its tiles follow each other: some images, or some rows of
+    one where pixels are the outer loop."""
+    if tile.images > 1 or w.images > TIMES:
+        return replace(w, images=min(w.images, max(TIMES * tile.images, 2)))
+    if kind == "gradient" or not tile.pixels_outer or tile.rows * PLACES >= w.drained[0]:
+        return w
+    rows = tile.rows * PLACES
+    if kind == "backward":
+        rows = (rows + 2 * w.padding[0] - w.kernel[0]) // w.stride[0] + 1
+    else:
+        rows = w.pooled(0, rows)
+    size = (rows - 1) * w.stride[0] + w.kernel[0] - 2 * w.padding[0]
+    if size < 1 or rows >= w.out[0]:
+        return w
+    return replace(w, size=(size, w.size[1]), out=(rows, w.out[1]))
 
 
 def _emit(kind, lw, w, config, select):
