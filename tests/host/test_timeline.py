@@ -1,0 +1,278 @@
+"""The course of a program: what follows what, and that every prediction is a possible one."""
+
+import gradgate
+import numpy as np
+import pytest
+import torch
+from gradgate.boards import MemoryTiming, board
+from gradgate.device import UNITS
+from gradgate.durations import Machine
+from gradgate.hw.config import Config
+from gradgate.hw.isa import Unit
+from gradgate.program import Hazard, Program
+from gradgate.sim.model import ModelDevice
+from gradgate.timeline import QUEUE, predict
+from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
+
+from tests.host.nets import CONFIGS, networks
+from tests.host.test_order import programs
+
+PORTS = Config(tm=4, tn=8, fmt="fp32", beat_bits=128, max_burst=16, read_ports=3, write_ports=2)
+ONE = Config(tm=4, tn=8, fmt="fp32", beat_bits=128, max_burst=16)
+PLAIN = MemoryTiming(latency=10)
+BEATS = 4  # of an instruction
+
+
+def load(beats=0, padding=0):
+    """Fields of a LOAD: contiguous beats, and so many places of padding."""
+    return {"nb": 1, "n2": 1, "n1": 1, "n0": beats + padding, "spp": 1, "d_len": beats,
+            "d_n1": 1, "d_s1": 0, "d_n2": 1, "d_s2": 0, "d_n3": 1, "d_s3": 0}
+
+
+def compute(sweeps, vectors):
+    return {"dw": 0, "ng": sweeps, "t1": 1, "t0": 1, "q2": 1, "q1": 1, "q0": vectors}
+
+
+def post(vectors, **fields):
+    return {"p2": 1, "p1": 1, "p0": vectors, "w1": 1, "w0": 1, "out_base": 0, "o_len": vectors,
+            "o_n1": 1, "o_s1": 0, "o_n2": 1, "o_s2": 0, **fields}
+
+
+def run(*instructions, config=PORTS, timing=PLAIN):
+    """Prediction of (unit, fields, reads, writes), with names for what is read and written."""
+    program, hazards = Program(), {}
+    for unit, fields, *touched in instructions:
+        reads, writes = ([hazards.setdefault(name, Hazard()) for name in names]
+                         for names in [*touched, "", ""][:2])
+        program.emit(unit, reads, writes, **fields)
+    return predict(program, config, timing)
+
+
+def column(prediction, unit, name):
+    return prediction.records[unit.name][name].astype(np.int64).tolist()
+
+
+def starts(prediction, unit):
+    return column(prediction, unit, "start")
+
+
+def done(prediction, unit):
+    return column(prediction, unit, "done")
+
+
+# COMPUTE
+
+
+def test_computes_follow_without_a_gap():
+    """Each is accepted a cycle before the last sweep of the one before, and hides its fill."""
+    found = run(*[(Unit.COMPUTE, compute(3, 200))] * 4)
+    machine = Machine(PORTS, PLAIN)
+    first = starts(found, Unit.COMPUTE)[0] + machine.sweeps(compute(3, 200)).fill
+    assert done(found, Unit.COMPUTE) == [
+        first + 600 * n - 1 + machine.compute_latency for n in (1, 2, 3, 4)]
+    assert starts(found, Unit.COMPUTE)[1:] == [first + 600 * n - 200 - 1 for n in (1, 2, 3)]
+    assert column(found, Unit.COMPUTE, "active") == [600] * 4
+
+
+def test_a_short_last_sweep_waits_for_the_next_tile():
+    """An instruction of one vector is followed by the fill of the next one, not by its vector."""
+    wide = Config(tm=64, tn=64, fmt="bf16", beat_bits=64)
+    found = run(*[(Unit.COMPUTE, compute(4, 80)), (Unit.COMPUTE, compute(1, 1))], config=wide)
+    first, second = done(found, Unit.COMPUTE)
+    assert second - first == 1  # during 80 vectors 64 rows are read
+    found = run(*[(Unit.COMPUTE, compute(4, 10)), (Unit.COMPUTE, compute(1, 1))], config=wide)
+    first, second = done(found, Unit.COMPUTE)
+    # accepted a cycle before a sweep of ten, its vector comes Tm + 1 later
+    assert second - first == 64 - 10 + 1
+
+
+# LOAD
+
+
+def test_loads_without_memory():
+    found = run(*[(Unit.LOAD_A, load(padding=300))] * 5)
+    assert all(300 < gap < 303 for gap in np.diff(starts(found, Unit.LOAD_A))[1:])
+    assert all(300 < gap < 303 for gap in np.diff(done(found, Unit.LOAD_A)))
+
+
+def test_the_first_load_shows_latency_and_the_next_ones_do_not():
+    near, far = (done(run(*[(Unit.LOAD_A, load(300))] * 5, timing=MemoryTiming(latency=n)),
+                      Unit.LOAD_A) for n in (10, 40))
+    assert far[0] - near[0] == 60  # the program and the data are both a latency later
+    assert all(300 < gap < 303 for gap in np.diff(far))
+
+
+def test_short_loads_show_latency_in_pairs():
+    """The second one of a pair is read while the first one waits; the next pair after that."""
+    timing = MemoryTiming(latency=110)
+    found = done(run(*[(Unit.LOAD_A, load(40))] * 8, timing=timing), Unit.LOAD_A)
+    assert all(40 < gap < 43 for gap in np.diff(found)[::2])
+    latency = Machine(PORTS, timing).read_latency
+    pairs = np.diff(found[1::2])
+    assert all(latency + 40 < gap < latency + 50 for gap in pairs)
+
+
+def test_a_slow_memory_sets_the_pace():
+    found = run(*[(Unit.LOAD_A, load(400))] * 3, timing=MemoryTiming(beat_cycles=3))
+    assert np.diff(done(found, Unit.LOAD_A)) == pytest.approx(1200, abs=10)
+
+
+def test_refresh_takes_its_part():
+    timing = MemoryTiming(beat_cycles=2, refresh_interval=100, refresh_cycles=20)
+    found = run(*[(Unit.LOAD_A, load(400))] * 3, timing=timing)
+    assert np.diff(done(found, Unit.LOAD_A)) == pytest.approx(800 / 0.8, abs=10)
+
+
+def test_loads_share_a_channel_equally():
+    alone = run((Unit.LOAD_A, load(4000)), config=ONE)
+    both = run((Unit.LOAD_A, load(4000)), (Unit.LOAD_B, load(4000)), config=ONE)
+    apart = run((Unit.LOAD_A, load(4000)), (Unit.LOAD_B, load(4000)))
+    once = done(alone, Unit.LOAD_A)[0]
+    assert once == pytest.approx(4000, rel=0.02)
+    for unit in (Unit.LOAD_A, Unit.LOAD_B):
+        assert done(both, unit)[0] == pytest.approx(8000, rel=0.02)
+        assert done(apart, unit)[0] == pytest.approx(once, abs=10)
+
+
+def test_who_wants_less_than_a_share_has_it():
+    """A LOAD of mostly padding wants a quarter of the channel, the other one has three."""
+    found = run((Unit.LOAD_A, load(2000, padding=6000)), (Unit.LOAD_B, load(6000)), config=ONE)
+    assert done(found, Unit.LOAD_A)[0] == pytest.approx(8000, rel=0.01)
+    assert done(found, Unit.LOAD_B)[0] == pytest.approx(8000, rel=0.01)
+
+
+def test_a_channel_is_free_again_when_a_transfer_ends():
+    """1000 beats of each side by side, then 3000 of one alone."""
+    found = run((Unit.LOAD_A, load(1000)), (Unit.LOAD_B, load(4000)), config=ONE)
+    assert done(found, Unit.LOAD_A)[0] == pytest.approx(2000, rel=0.05)
+    assert done(found, Unit.LOAD_B)[0] == pytest.approx(5000, rel=0.02)
+
+
+# POST
+
+
+def test_a_post_ends_with_its_last_burst():
+    """Of 12 vectors more, in one burst: each enters the pipeline, the port, and memory."""
+    short, long = (done(run((Unit.POST, post(n))), Unit.POST)[0] for n in (4, 16))
+    assert long - short == 3 * 12
+
+
+def test_posts_follow_while_memory_takes_results():
+    found = run(*[(Unit.POST, post(500))] * 3)
+    took = done(found, Unit.POST)[0] - starts(found, Unit.POST)[0]
+    pace = np.diff(starts(found, Unit.POST))
+    assert all(500 <= gap < 510 for gap in pace)
+    assert took > 500 + Machine(PORTS, PLAIN).write_latency
+
+
+def test_posts_with_an_operand_show_the_latency_of_reads():
+    plain, masked = (run(*[(Unit.POST, post(500, **fields))] * 3) for fields in ({}, {"mask": 1}))
+    more = np.diff(starts(masked, Unit.POST)) - np.diff(starts(plain, Unit.POST))
+    latency = Machine(PORTS, PLAIN).read_latency
+    assert all(0 < gap <= latency for gap in more)
+
+
+# tokens, queues, fetch
+
+
+def test_a_token_is_of_use_two_cycles_later():
+    found = run((Unit.LOAD_A, load(padding=1000), "", "a"), (Unit.COMPUTE, compute(2, 300), "a"),
+                (Unit.LOAD_B, load(padding=50), "", "b"), (Unit.COMPUTE, compute(2, 300), "b"))
+    loaded, first = done(found, Unit.LOAD_A)[0], starts(found, Unit.COMPUTE)[0]
+    assert first == loaded + 2
+    waited, more = column(found, Unit.COMPUTE, "starved")
+    assert 0 < loaded - waited < 100 and more == 0
+
+
+def test_results_are_drained_after_they_are_there():
+    found = run((Unit.COMPUTE, compute(2, 300), "", "x"), (Unit.POST, post(300), "x", "y"),
+                (Unit.COMPUTE, compute(2, 300), "", "x"))
+    ended, again = done(found, Unit.COMPUTE)
+    assert starts(found, Unit.POST) == [ended + 2]
+    assert starts(found, Unit.COMPUTE)[1] == done(found, Unit.POST)[0] + 2
+    assert again > done(found, Unit.POST)[0] + 600
+
+
+def test_a_full_queue_holds_up_what_is_behind_it():
+    """One LOAD_A under way and a queue of them: the LOAD_B behind comes through when one has been
+    accepted; one LOAD_A less, and it comes at once."""
+    slow = [(Unit.LOAD_A, load(padding=2000))]
+    free = run(*slow * (QUEUE + 1), (Unit.LOAD_B, load(padding=9)))
+    held = run(*slow * (QUEUE + 2), (Unit.LOAD_B, load(padding=9)))
+    assert starts(free, Unit.LOAD_B)[0] < 200
+    assert starts(held, Unit.LOAD_B)[0] > starts(held, Unit.LOAD_A)[1] > 2000
+
+
+def test_tiny_instructions_are_fetched_at_a_beat_per_cycle():
+    count = 400
+    found = run(*[(Unit.LOAD_A, load(padding=1)), (Unit.LOAD_B, load(padding=1))] * (count // 2))
+    assert found.cycles > count * BEATS
+    assert found.cycles < count * BEATS * 1.2 + 100
+    # with a long latency, the fetch has so many beats under way and no more
+    far = run(*[(Unit.LOAD_A, load(padding=1))] * count, timing=MemoryTiming(latency=500))
+    assert far.cycles > count * BEATS / 64 * 500
+
+
+def test_a_program_that_cannot_go_on_is_not_predicted():
+    program = Program()
+    program.emit(Unit.COMPUTE, **compute(1, 1))
+    program._items[0][1]["wait"] = 1 << Unit.POST
+    with pytest.raises(AssertionError, match="COMPUTE stops"):
+        predict(program, PORTS, PLAIN)
+
+
+def test_the_same_program_has_the_same_prediction():
+    first, second = (run(*[(Unit.LOAD_A, load(100), "", "a"), (Unit.COMPUTE, compute(2, 50), "a")]
+                         * 5, config=ONE, timing=MemoryTiming(beat_cycles=1.5)) for _ in range(2))
+    assert first.cycles == second.cycles
+    assert all((first.records[unit] == second.records[unit]).all() for unit in UNITS)
+
+
+# every prediction is possible
+
+
+def consistent(program, found, config, timing):
+    """Assert that the records of a Prediction are some possible course of the program."""
+    machine = Machine(config, timing)
+    own = {unit: [f for u, f in program.instructions if u.name == unit] for unit in UNITS}
+    given = {}  # (from, to) -> cycles in which tokens come, in order
+    for number, unit in enumerate(UNITS):
+        table = found.records[unit]
+        assert len(table) == len(own[unit])
+        start, end = (table[name].astype(np.int64) for name in ("start", "done"))
+        assert (np.diff(start) > 0).all() and (np.diff(end) > 0).all(), f"{unit} out of order"
+        assert (start > timing.latency).all() and (end > start).all()
+        assert end.max(initial=0) < found.cycles
+        for other in range(4):
+            given[number, other] = [int(e) for e, f in zip(end, own[unit], strict=True)
+                                    if f["signal"] >> other & 1]
+        for took, f in zip(end - start, own[unit], strict=True):
+            work = machine.work(Unit[unit], f)
+            if unit == "COMPUTE":
+                assert took >= work.fill + work.to_last + work.vectors
+            elif unit == "POST":
+                assert took >= work.lead + work.cycles + timing.latency
+            else:
+                assert took >= work.cycles
+    for number, unit in enumerate(UNITS):
+        for s, f in zip(found.records[unit]["start"].tolist(), own[unit], strict=True):
+            for other in range(4):
+                if f["wait"] >> other & 1:
+                    assert s >= given[other, number].pop(0) + 2, f"{unit} starts without a token"
+    assert not any(given.values()), "tokens are left over"
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(networks(), st.sampled_from(CONFIGS), st.sampled_from([
+    MemoryTiming(), MemoryTiming(latency=1, beat_cycles=3.5, shared=True, outstanding=1),
+    board("ulx3s-85f").timing, board("zcu102").timing]))
+def test_predictions_of_random_networks(drawn, config, timing):
+    network, shape = drawn
+    device = ModelDevice(config, 4 << 20, timing=timing)
+    try:
+        model = gradgate.compile(network, (torch.zeros(shape),), device)
+    except gradgate.UnsupportedError:
+        reject()  # a window that does not fit the small buffers
+    for program in programs(model, shape[0]):
+        consistent(program, predict(program, config, timing), config, timing)
