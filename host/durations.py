@@ -17,11 +17,11 @@ from gradgate.hw.vector import VectorPipeline
 __all__ = ["Sweeps", "Transfer", "Work", "Machine"]
 
 # from a unit's read command to memory's address channel, and from memory's beat to the unit
-PORT_OUT, PORT_IN = 4, 3
+PORT_OUT, PORT_IN = 5, 5
 BURST = 3  # cycles of a burst besides latency and beats
-LOAD_LEAD = 5
 POST_LEAD = 8
 POST_TAIL = 12
+WRITE_AHEAD = 4  # longest bursts that a WriteDMA holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,8 @@ class Work:
     Its datapath takes `cycles` if memory keeps up; the first of them is `lead` after the start,
     `tail` pass between the last and `done`. `active` counts as of the registers. A LOAD needs
     `bursts` cycles for its commands, the last of which goes out `ahead` cycles before the end or
-    earlier.
+    earlier. The `writes` of a POST with memory channels of their own follow the vectors, in bursts
+    of `burst` beats.
     """
 
     cycles: int
@@ -74,6 +75,8 @@ class Work:
     active: int
     bursts: float = 0
     ahead: float = 0
+    writes: tuple = ()
+    burst: int = 0
 
 
 @cache
@@ -102,6 +105,7 @@ class Machine:
         self.loop, self.compute_latency, self._vector_latency = _latencies(config)
         self.instruction_beats = BYTES // config.beat_bytes
         refresh = timing.refresh_interval and timing.refresh_cycles / timing.refresh_interval
+        self.row_cycles = timing.row_cycles if timing.row_bytes else 0
         # no more than so many bursts are under way
         self.burst_cycles = (timing.latency + BURST) / timing.outstanding
         self.capacity = 1.0 - refresh  # part of the time that a channel is there
@@ -135,8 +139,8 @@ class Machine:
         return Transfer(
             self.channel(port, write),
             beats,
-            max(least, time + (rows + 1) * timing.row_cycles),
-            max(least, time + max(rows + 1, bursts) * timing.row_cycles),
+            max(least, time + (rows + 1) * self.row_cycles),
+            max(least, time + max(rows + 1, bursts) * self.row_cycles),
         )
 
     @property
@@ -149,12 +153,17 @@ class Machine:
         """Time that a burst of the program takes from a channel: its beats, and a row there and
         back."""
         beats = min(self.config.max_burst, Fetch.BURST)
-        return beats * float(self.timing.beat_cycles) + 2 * self.timing.row_cycles
+        return beats * float(self.timing.beat_cycles) + 2 * self.row_cycles
 
     @property
     def fetch_latency(self):
         """From the request for a burst of the program to its first beat in a queue."""
         return 4 + self.timing.latency
+
+    @property
+    def write_ahead(self):
+        """Cycles that vectors may be ahead of memory."""
+        return WRITE_AHEAD * self.config.max_burst * float(self.timing.beat_cycles)
 
     @property
     def write_latency(self):
@@ -174,7 +183,7 @@ class Machine:
 
     def load(self, unit, f):
         """Work of a LOAD_A or LOAD_B."""
-        places = f["nb"] * f["n2"] * f["n1"] * f["n0"] * f["spp"]
+        positions = places = active = f["nb"] * f["n2"] * f["n1"] * f["n0"] * f["spp"]
         beats = f["d_len"] * f["d_n1"] * f["d_n2"] * f["d_n3"]
         runs = (f["d_len"], f["d_n1"], f["d_n2"], f["d_n3"])
         strides = (f["d_s1"], f["d_s2"], f["d_s3"])
@@ -183,13 +192,17 @@ class Machine:
             stream = self.transfer(int(unit), False, beats, runs, strides)
             streams = (stream, stream) if f.get("unpool") else (stream,)
         if f.get("unpool"):
-            places *= f["u1"] * f["u0"]
-        lead = self.read_latency if beats else LOAD_LEAD
+            active, places = places * f["a2"] // (f["n1"] * f["n0"]), places * f["u1"] * f["u0"]
+        # padding that comes first hides latency
+        before = (
+            (f.get("lo1", 0) * f["n0"] + f.get("lo0", 0)) * f["spp"] * (places // max(1, positions))
+        )
+        lead = self.read_latency - before if beats else 0
         # the FIFO of its DMA holds what is asked for ahead of the buffer
         depth = max(2 * self.config.max_burst, 64)
         ahead = float("inf") if beats <= depth else depth - self.config.max_burst
         bursts = 4 + f["d_n1"] * f["d_n2"] * f["d_n3"] + beats / self.config.max_burst
-        return Work(places + 1, streams, lead, 2, places, bursts, ahead)
+        return Work(places, streams, lead, 1, active, bursts, ahead)
 
     def post(self, f):
         """Work of a POST."""
@@ -216,12 +229,15 @@ class Machine:
             streams.append(self.transfer(2, False, size, (size,), ()))
         lead = POST_LEAD
         if reads or f.get("bias") or f.get("src_mem"):
-            lead = self.read_latency + 5
-        end = f["out_base"] + (f["o_n2"] - 1) * f["o_s2"] + (f["o_n1"] - 1) * f["o_s1"]
-        end = end // config.beat_bytes + f["o_len"]
-        last = min(f["o_len"], (end - 1) % config.max_burst + 1)
-        tail = self.write_latency + last * (1 + float(self.timing.beat_cycles))
-        return Work(pixels * per, tuple(streams), lead, tail, beats)
+            lead = self.read_latency
+        joined = f["o_n1"] == 1 or f["o_s1"] == f["o_len"] * config.beat_bytes
+        burst = min(config.max_burst, beats if joined else f["o_len"])
+        tail = self.write_latency + burst * (1 + float(self.timing.beat_cycles))
+        writes = ()
+        if not self.timing.shared:
+            writes = tuple(stream for stream in streams if stream.channel & 1)
+            streams = [stream for stream in streams if not stream.channel & 1]
+        return Work(pixels * per, tuple(streams), lead, tail, beats, writes=writes, burst=burst)
 
     def work(self, unit, f):
         """Sweeps of a COMPUTE, Work of any other instruction."""

@@ -82,7 +82,7 @@ class Scheduler:
                 bursts = max(runs, beats / self.config.max_burst)
                 rows = bursts if timing.shared else runs
                 time = max(
-                    beats * float(timing.beat_cycles) + rows * timing.row_cycles,
+                    beats * float(timing.beat_cycles) + rows * machine.row_cycles,
                     bursts * machine.burst_cycles,
                 )
                 busy[channel] = busy.get(channel, 0.0) + time

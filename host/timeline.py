@@ -70,6 +70,7 @@ class _Queue:
         self.version = 0
         # of the last one
         self.end, self.last_sweep = -POST_GAP, -1
+        self.complete, self.written = -1.0, 0.0  # `done`, end of its writes
         self.asked, self.issued = 0, 0  # of a LOAD's read: its start, its last command
 
 
@@ -92,6 +93,7 @@ class _Timeline:
         burst = min(machine.config.max_burst, Fetch.BURST)
         self.fetch = burst // self.beats, Fetch.AHEAD // burst  # instructions, bursts ahead
         self.flows = {}
+        self.written = {}  # channel -> when it has written all so far
 
     def at(self, time, action, *arguments):
         self.serial += 1
@@ -239,6 +241,12 @@ class _Timeline:
         queue.left, queue.since, queue.rate = work.cycles, now, 0.0
         queue.flow = number
         self.flows[unit] = work
+        queue.written = 0.0
+        for stream in work.writes:
+            begin = max(self.written.get(stream.channel, 0.0), now + 2 * work.burst)
+            end = begin + stream.alone / self.machine.capacity
+            self.written[stream.channel] = end
+            queue.written = max(queue.written, end)
         self.share(now)
 
     def disturb(self, now):
@@ -302,10 +310,20 @@ class _Timeline:
         if version != queue.version:
             return
         number = queue.flow
-        work = self.flows.pop(unit)
+        work = self.flows[unit]
+        held = queue.written - self.machine.write_ahead
+        if held > now:  # no room for more before memory has taken some
+            queue.version += 1
+            queue.left, queue.since, queue.rate = 0.0, held, 1.0
+            self.at(held, self.finish, unit, queue.version)
+            return
+        del self.flows[unit]
         queue.version += 1
         self.share(now)
-        self.at(now + work.tail, self.complete, unit, number)
+        queue.complete = max(
+            now + work.tail, queue.written + self.machine.write_latency, queue.complete + 1
+        )
+        self.at(queue.complete, self.complete, unit, number)
         queue.end = now
         if unit == POST:
             queue.busy = False

@@ -1,97 +1,330 @@
 """`gradgate plan`: what a training step will do, before anything runs."""
 
-import gradgate
+import os
+import sys
+from dataclasses import asdict, replace
+
 import torch
+from rich.box import SIMPLE
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from ..boards import board
-from ..data import digits
 from ..errors import GradgateError
-from ..nets import digits_cnn
-from ..summary import Usage, summarise
+from ..fit import fit
+from ..graph import trace
+from ..nets import NETS, net
+from ..planning import plan, scheduled
+from ..resources import CHIPS, LIMITS, NAMES, resources, shortages
 
 __all__ = ["HELP", "DESCRIPTION", "DEVICE", "arguments", "run"]
 
-HELP = "show tiles, cycles and bytes per layer and pass, and the memory map"
+HELP = "predict a training step: loops, cycles and bytes per layer and pass, memory, resources"
 DEVICE = "model"
-DESCRIPTION = """\
-Compile the digits network for a board and show what one training step does per layer and pass:
-instructions, multiply-accumulates, cycles that the array alone needs and its utilisation in them,
-bytes read and written; then where everything lies in device memory. Nothing is run, so the backend
-(--device) makes no difference."""
+DESCRIPTION = f"""\
+Schedule and compile a network for a board and predict one fused training step (forward, backward,
+SGD). Nothing is run, so the backend (--device) makes no difference. Per layer and pass:
+
+  cycles, used         predicted, and the share of all multipliers that does useful work in them
+  compute, DRAM        bounds in cycles: every multiplier busy all the time; every operand read once
+                       and every result written once at the memory's peak bandwidth
+  bytes, least, ratio  to and from memory, and the least that this much memory on chip allows
+  A, B, acc            use of the tile buffers, words of a tile x tiles that fit, and of a region of
+                       accumulators
+
+then where everything lies in device memory, and what the gateware needs of the chip: multipliers
+and memory blocks are counted, LUTs estimated.
+
+With --fit: other shapes of the array and depths of the buffers that the board's chip has room for
+(LUTs up to {LIMITS["luts"]:.0%}, memory blocks up to {LIMITS["blocks"]:.0%}), the fastest first.
+
+Networks: {", ".join(NETS)}; or package.module:callable, a function without
+parameters that returns (module, shape of one input)."""
 
 
 def arguments(parser):
     """Add the options of this command."""
     parser.add_argument(
+        "net",
+        metavar="NET",
+        nargs="?",
+        default="digits",
+        help="network to plan, see above (default: %(default)s)",
+    )
+    parser.add_argument(
         "--batch", type=int, default=48, help="images per step (default: %(default)s)"
     )
-
-
-def _macs(layer, name, first):
-    if name == "update" or (name == "dX" and first):
-        return 0
-    return layer.macs
+    parser.add_argument(
+        "--momentum",
+        action="store_true",
+        help="plan updates that use momentum: more memory traffic",
+    )
+    parser.add_argument(
+        "--memory",
+        type=int,
+        metavar="MIB",
+        help="plan for a device memory of so many MiB instead of the board's",
+    )
+    parser.add_argument(
+        "--loops",
+        action="store_true",
+        help="also show the loop nest of each pass, and where each operand lives in each loop",
+    )
+    parser.add_argument(
+        "--fit",
+        action="store_true",
+        help="instead search the array and the buffers that make this step fastest on the board",
+    )
 
 
 def run(args, console):
-    """Compile and report; returns (result for --json, exit status)."""
+    """Plan and report; returns (result for --json, exit status)."""
     if args.batch < 1:
         raise GradgateError(f"--batch must be at least 1, not {args.batch}")
     profile = board(args.board)
-    config = profile.config
+    if args.memory is not None:
+        if not 1 <= args.memory <= 4096:
+            raise GradgateError(f"--memory must be 1 to 4096 MiB, not {args.memory}")
+        profile = replace(profile, memory_size=args.memory << 20)
+    sys.path.insert(0, os.getcwd())  # for a network of the user's own
     torch.manual_seed(0)
-    with gradgate.device("model", board=args.board) as device:
-        example = digits()[0][0][:1]
-        model = gradgate.compile(digits_cnn(), example_inputs=(example,), device=device)
-        programs, memory = model.runtime.step_programs(args.batch)
-    layers = {layer.name: layer for layer in model.runtime.network.layers}
-    first = next(iter(layers))
-    rows, total = [], Usage()
-    for program in programs:
-        for (name, kind), usage in summarise(program, config).items():
-            macs = args.batch * _macs(layers[name], kind, name == first)
-            rows.append({"layer": name, "pass": kind, "macs": macs, **vars(usage)})
-            total += usage
-    macs = sum(row["macs"] for row in rows)
-    rows.append({"layer": "total", "pass": "", "macs": macs, **vars(total)})
-    for row in rows:
-        cycles = row["array_cycles"] * config.tm * config.tn
-        row["array_utilisation"] = row["macs"] / cycles if cycles else None
+    module, shape = net(args.net)
+    console.print(f"{args.net}, batch {args.batch}; {profile.description}")
+    head = {"net": args.net, "board": args.board, "batch": args.batch, "momentum": args.momentum}
+    if args.fit:
+        return head | _fit(args, console, profile, module, shape), 0
+    network = trace(module, torch.zeros((1, *shape)))
+    with _bar(console) as bar:
+        task = bar.add_task("", total=len(scheduled(network)) + 2)
 
-    console.print(f"{profile.description}; batch {args.batch}")
-    table = Table(
-        "layer", "pass", "instructions", "MACs", "array cycles", "utilisation", "read", "written"
-    )
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for row in rows:
-        if row["layer"] == "total":
-            table.add_section()
-        use = row["array_utilisation"]
-        table.add_row(
-            row["layer"],
-            row["pass"],
-            f"{row['instructions']:,}",
-            f"{row['macs']:,}",
-            f"{row['array_cycles']:,}",
-            "" if use is None else f"{use:.1%}",
-            f"{row['read_bytes']:,}",
-            f"{row['write_bytes']:,}",
-        )
-    console.print(table)
-    places = Table("in device memory", "bytes")
-    places.columns[1].justify = "right"
-    for name, size in memory:
-        places.add_row(name, f"{size:,}")
-    used = sum(size for _, size in memory)
-    places.add_section()
-    places.add_row(f"total, of {profile.memory_size:,}", f"{used:,}")
-    console.print(places)
-    return {
-        "board": args.board,
-        "batch": args.batch,
-        "passes": rows[:-1],
-        "total": rows[-1],
-        "memory": dict(memory),
+        def notify(text):
+            bar.update(task, description=text, advance=1)
+
+        found = plan(module, shape, profile, args.batch, args.momentum, notify)
+    rows, total = _rows(found, profile)
+    _print(console, rows, total, found, profile)
+    if args.loops:
+        for one in found.passes:
+            if one.nest is not None:
+                _print_nest(console, one)
+    _print_memory(console, found.memory, profile.memory_size)
+    return head | {
+        "clock_hz": profile.clock_hz,
+        "passes": rows,
+        "total": total,
+        "memory": dict(found.memory),
+        "resources": _resources(console, profile),
     }, 0
+
+
+def _bar(console):
+    return Progress(
+        TextColumn("{task.description:24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
+def _rows(found, profile):
+    """One dict per pass, and their total."""
+    config, rows = profile.config, []
+    for one in found.passes:
+        time, limit = one.time, one.bounds
+        size = time.read_bytes + time.write_bytes
+        row = {
+            "layer": time.layer,
+            "pass": time.kind,
+            "macs": time.macs,
+            "predicted_cycles": time.cycles,
+            "utilisation": time.utilisation(config),
+            "bytes": size,
+            "read_bytes": time.read_bytes,
+            "write_bytes": time.write_bytes,
+            "instructions": time.instructions,
+            "array_cycles": one.array_cycles,
+            "bounds": None,
+            "loads": None,
+            "nest": None,
+        }
+        if limit is not None:
+            row["bounds"] = asdict(limit) | {"ratio": size / limit.bytes}
+        if one.nest is not None:
+            row["nest"] = one.nest.as_dict()
+            names = ("instructions", "bytes", "times")
+            row["loads"] = {
+                side: dict(zip(names, values, strict=True)) for side, values in one.loads.items()
+            }
+        rows.append(row)
+    total = {
+        key: sum(row[key] for row in rows)
+        for key in (
+            "macs",
+            "predicted_cycles",
+            "bytes",
+            "read_bytes",
+            "write_bytes",
+            "instructions",
+            "array_cycles",
+        )
+    }
+    peak = config.tm * config.tn
+    total["utilisation"] = total["macs"] / (total["predicted_cycles"] * peak)
+    total["seconds"] = total["predicted_cycles"] / profile.clock_hz
+    bounded = [row for row in rows if row["bounds"]]
+    total["bounds"] = {
+        key: sum(row["bounds"][key] for row in bounded)
+        for key in ("compute_cycles", "dram_cycles", "bytes")
+    }
+    least = total["bounds"]["bytes"]
+    total["bounds"]["ratio"] = sum(row["bytes"] for row in bounded) / least if least else None
+    return rows, total
+
+
+def _short(number):
+    """A large number in three digits: 1769472 is 1.77M."""
+    size = 0
+    while number >= 999.5 and size < 3:
+        number, size = number / 1000, size + 1
+    return f"{number:.3g}{('', 'k', 'M', 'G')[size]}"
+
+
+def _share(value):
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _tiles(buffer):
+    return "-" if buffer is None else f"{buffer.words:,}x{buffer.slots}"
+
+
+def _print(console, rows, total, found, profile):
+    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
+    for name in ("layer", "pass"):
+        table.add_column(name)
+    columns = ("MACs", "cycles", "used", "compute", "DRAM", "bytes", "least", "ratio")
+    for name in (*columns, "A", "B", "acc"):
+        table.add_column(name, justify="right", no_wrap=True)
+
+    def cells(row):
+        limit = row["bounds"]
+        bounds = ["-"] * 4
+        if limit is not None and limit["bytes"]:
+            bounds = [_short(limit[key]) for key in ("compute_cycles", "dram_cycles", "bytes")]
+            bounds.append(f"{limit['ratio']:.2f}")
+        return (
+            _short(row["macs"]) if row["macs"] else "-",
+            f"{row['predicted_cycles']:,}",
+            _share(row["utilisation"]),
+            *bounds[:2],
+            _short(row["bytes"]),
+            *bounds[2:],
+        )
+
+    for row, one in zip(rows, found.passes, strict=True):
+        use = ("-", "-", "-")
+        if one.nest is not None:
+            use = _tiles(one.nest.a), _tiles(one.nest.b), f"{one.nest.accumulators:,}"
+        table.add_row(row["layer"], row["pass"], *cells(row), *use)
+    table.add_section()
+    config = profile.config
+    depths = (f"{depth:,}" for depth in (config.a_depth, config.b_depth, config.acc_depth))
+    table.add_row("total", "", *cells(total), *depths)
+    console.print(table)
+    console.print(
+        f"{total['seconds'] * 1e3:,.2f} ms at {profile.clock_hz / 1e6:g} MHz; in the last line, "
+        "bounds and their ratio are of the passes that have them, A, B, acc what there is"
+    )
+
+
+def _print_nest(console, one):
+    """The loops of one pass, and the use of what is on chip."""
+    nest, time = one.nest, one.time
+    names = ("-" if nest.a is None else nest.a.operand, nest.b.operand, nest.results)
+    table = Table(
+        f"{time.layer} {time.kind}", *names, box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for depth, loop in enumerate(nest.loops):
+        table.add_row(f"{'  ' * depth}{loop.count:,} x {loop.what}", *loop.levels)
+    table.add_section()
+    sides = []
+    for side, buffer in (("a", nest.a), ("b", nest.b)):
+        count, size, times = one.loads.get(side, (0, 0, 0.0))
+        if buffer is None:
+            sides.append("")
+        else:
+            sides.append(
+                f"{side.upper()}: {count:,} loads of {buffer.words:,} words,\n"
+                f"{buffer.slots} fit; {_short(size)} bytes,\neverything {times:.2f} times"
+            )
+    table.add_row("", *sides, f"{nest.accumulators:,} accumulators")
+    console.print(table)
+
+
+def _print_memory(console, memory, size):
+    places = Table("in device memory", "bytes", box=SIMPLE, pad_edge=False)
+    places.columns[1].justify = "right"
+    for name, bytes_ in memory:
+        places.add_row(name, f"{bytes_:,}")
+    places.add_section()
+    places.add_row(f"total, of {size:,}", f"{sum(bytes_ for _, bytes_ in memory):,}")
+    console.print(places)
+
+
+def _resources(console, profile):
+    """Print what the build needs of the board's chip; returns it as a dict."""
+    chip = CHIPS.get(profile.name)
+    technology = chip.technology if chip else "ecp5"
+    need = resources(profile.config, technology)
+    table = Table(f"on the chip ({technology})", box=SIMPLE, pad_edge=False)
+    for name in ("needed", "there"):
+        table.add_column(name, justify="right")
+    for name, text in NAMES.items():
+        have = getattr(chip, name) if chip else None
+        table.add_row(text, f"{getattr(need, name):,}", "-" if have is None else f"{have:,}")
+    console.print(table)
+    lacking = shortages(need, chip) if chip else []
+    for text in lacking:
+        console.print(f"[red]does not fit[/] {text}")
+    return {
+        "technology": technology,
+        "needed": asdict(need),
+        "available": asdict(chip) if chip else None,
+        "shortages": lacking,
+    }
+
+
+def _fit(args, console, profile, module, shape):
+    """Search, and print the best builds; returns them as a dict."""
+    with _bar(console) as bar:
+        task = bar.add_task("fit", total=None)
+
+        def notify(text, done, total):
+            bar.update(task, description=text, completed=done, total=total)
+
+        found = fit(module, shape, profile, args.batch, args.momentum, notify)
+    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column("array")
+    for name in ("A", "B", "acc", "cycles", "used", "multipliers", "blocks", "LUTs"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in found:
+        config, need = one.config, one.resources
+        table.add_row(
+            f"{config.tm}x{config.tn} {config.fmt}" + (" *" if config == profile.config else ""),
+            f"{config.a_depth:,}",
+            f"{config.b_depth:,}",
+            f"{config.acc_depth:,}",
+            f"{one.cycles:,}",
+            f"{one.utilisation:.1%}",
+            f"{need.multipliers:,}",
+            f"{need.blocks:,}",
+            f"{need.luts:,}",
+        )
+    table.add_section()
+    chip = CHIPS[profile.name]
+    have = (f"{n:,}" for n in (chip.multipliers, chip.blocks, chip.luts))
+    table.add_row("there are", "", "", "", "", "", *have)
+    console.print(table)
+    console.print("* the build of the board's profile")
+    return {"candidates": [asdict(one) for one in found]}
