@@ -20,7 +20,7 @@ __all__ = ["Sweeps", "Transfer", "Work", "Machine"]
 PORT_OUT, PORT_IN = 5, 5
 BURST = 3  # cycles of a burst besides latency and beats
 POST_LEAD = 8
-POST_TAIL = 12
+POST_TAIL = 8
 WRITE_AHEAD = 4  # longest bursts that a WriteDMA holds
 
 
@@ -85,7 +85,7 @@ def _latencies(config):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnusedElaboratable)
         unit, pipeline = ComputeUnit(config), VectorPipeline(config)
-        found = unit.loop, unit.latency, pipeline.latency
+        found = unit.loop, unit.latency, dict(pipeline.stages)
         del unit, pipeline
         gc.collect()  # they refer to themselves
     return found
@@ -102,7 +102,7 @@ class Machine:
 
     def __init__(self, config, timing):
         self.config, self.timing = config, timing
-        self.loop, self.compute_latency, self._vector_latency = _latencies(config)
+        self.loop, self.compute_latency, self._stages = _latencies(config)
         self.instruction_beats = BYTES // config.beat_bytes
         refresh = timing.refresh_interval and timing.refresh_cycles / timing.refresh_interval
         self.row_cycles = timing.row_cycles if timing.row_bytes else 0
@@ -165,10 +165,10 @@ class Machine:
         """Cycles that vectors may be ahead of memory."""
         return WRITE_AHEAD * self.config.max_burst * float(self.timing.beat_cycles)
 
-    @property
-    def write_latency(self):
+    def write_latency(self, sgd=False):
         """From the last vector of a POST to its `done`, its last burst not counted."""
-        return self._vector_latency + POST_TAIL + self.timing.latency
+        stage = self._stages["weight" if sgd else "result"]
+        return stage + POST_TAIL + self.timing.latency
 
     def sweeps(self, f):
         """Sweeps of a COMPUTE instruction with the fields `f`."""
@@ -232,7 +232,7 @@ class Machine:
             lead = self.read_latency
         joined = f["o_n1"] == 1 or f["o_s1"] == f["o_len"] * config.beat_bytes
         burst = min(config.max_burst, beats if joined else f["o_len"])
-        tail = self.write_latency + burst * (1 + float(self.timing.beat_cycles))
+        tail = self.write_latency(f.get("sgd")) + burst * (1 + float(self.timing.beat_cycles))
         writes = ()
         if not self.timing.shared:
             writes = tuple(stream for stream in streams if stream.channel & 1)

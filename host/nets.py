@@ -2,7 +2,8 @@
 
 `1x`, `lenet10`, `alexnet` and `vgg16` are the networks of EF-Train (Tang et al., TODAES 2022), with
 its shapes: batch norm and dropout are not in them, AlexNet is not grouped, and VGG-16 ends in an
-average pooling and one linear layer.
+average pooling and one linear layer. `vgg16-block5`, `pointwise` and `strided` are small ones that
+show single kinds of layers.
 """
 
 import importlib
@@ -13,7 +14,18 @@ from torch import nn
 
 from .errors import GradgateError
 
-__all__ = ["NETS", "net", "digits_cnn", "cnn_1x", "lenet10", "alexnet", "vgg16"]
+__all__ = [
+    "NETS",
+    "net",
+    "digits_cnn",
+    "cnn_1x",
+    "lenet10",
+    "alexnet",
+    "vgg16",
+    "vgg16_block5",
+    "pointwise",
+    "strided",
+]
 
 
 def digits_cnn():
@@ -106,12 +118,50 @@ def vgg16():
     return _chain(**layers, avgpool=nn.AvgPool2d(7), fc=nn.Linear(512, 1000))
 
 
+def vgg16_block5():
+    """The last three convolutions of VGG-16, on 14x14 maps."""
+    return _chain(
+        conv11=_conv3(512, 512),
+        conv12=_conv3(512, 512),
+        conv13=_conv3(512, 512),
+        pool5=nn.MaxPool2d(2),
+        avgpool=nn.AvgPool2d(7),
+        fc=nn.Linear(512, 1000),
+    )
+
+
+def pointwise():
+    """1x1 convolutions as in bottlenecks, on the smallest maps and channels that count."""
+    return _chain(
+        conv0=nn.Conv2d(64, 64, 1),
+        conv1=nn.Conv2d(64, 64, 1),
+        conv2=nn.Conv2d(64, 256, 1),
+        conv3=nn.Conv2d(256, 64, 1),
+        pool=nn.MaxPool2d(2),
+        fc=nn.Linear(64 * 7 * 7, 10),
+    )
+
+
+def strided():
+    """3x3 convolutions with stride 2, of even and odd maps."""
+    return _chain(
+        conv0=_conv3(3, 64),
+        conv1=nn.Conv2d(64, 64, 3, stride=2, padding=1),
+        conv2=nn.Conv2d(64, 128, 3, stride=2, padding=1),
+        conv3=nn.Conv2d(128, 128, 3, stride=2, padding=1),
+        fc=nn.Linear(128 * 7 * 7, 10),
+    )
+
+
 NETS = {
     "digits": (digits_cnn, (1, 8, 8)),
     "1x": (cnn_1x, (3, 32, 32)),
     "lenet10": (lenet10, (3, 32, 32)),
     "alexnet": (alexnet, (3, 227, 227)),
     "vgg16": (vgg16, (3, 224, 224)),
+    "vgg16-block5": (vgg16_block5, (512, 14, 14)),
+    "pointwise": (pointwise, (64, 14, 14)),
+    "strided": (strided, (3, 56, 56)),
 }
 
 

@@ -65,7 +65,7 @@ class Scheduler:
         self.machine = Machine(config, timing)
         # what a tile loses between load, array and drain, when they take turns
         self._fetch = self.machine.read_latency + config.tn + config.tm + self.machine.loop
-        self._drain = self._fetch + self.machine.compute_latency + self.machine.write_latency
+        self._drain = self._fetch + self.machine.compute_latency + self.machine.write_latency()
         self.forward = cache(self._forward)
         self.backward = cache(self._backward)
         self.gradient = cache(self._gradient)

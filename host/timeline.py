@@ -321,7 +321,7 @@ class _Timeline:
         queue.version += 1
         self.share(now)
         queue.complete = max(
-            now + work.tail, queue.written + self.machine.write_latency, queue.complete + 1
+            now + work.tail, queue.written + work.tail - 2 * work.burst, queue.complete + 1
         )
         self.at(queue.complete, self.complete, unit, number)
         queue.end = now
