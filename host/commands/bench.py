@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import gradgate
@@ -48,6 +49,13 @@ def arguments(parser):
         "--seed", type=int, default=0, help="seed of weights and data (default: %(default)s)"
     )
     parser.add_argument(
+        "--memory",
+        type=int,
+        metavar="MIB",
+        help="MiB of device memory, at most 4096, in place of what the board has: for networks that "
+        "it cannot hold",
+    )
+    parser.add_argument(
         "--no-rtl",
         dest="rtl",
         action="store_false",
@@ -69,6 +77,10 @@ def run(args, console):
     if not 0 <= args.momentum < float("inf"):
         raise GradgateError(f"--momentum must be at least 0, not {args.momentum}")
     profile = board(args.board)
+    if args.memory is not None:
+        if not 1 <= args.memory <= 4096:
+            raise GradgateError(f"--memory must be 1 to 4096 MiB, not {args.memory}")
+        profile = replace(profile, memory_size=args.memory << 20)
     sys.path.insert(0, os.getcwd())  # for a network of the user's own
     torch.manual_seed(args.seed)
     module, shape = net(args.net)
@@ -78,7 +90,7 @@ def run(args, console):
 
     console.print(f"{args.net}, batch {args.batch}; {profile.description}")
     measured, different, spent = None, None, None
-    with gradgate.device("model", board=args.board) as device:
+    with gradgate.device("model", board=profile) as device:
         ours = step(device)
         if args.rtl:
             started = time.perf_counter()
@@ -92,7 +104,7 @@ def run(args, console):
         expected = [f.cycles for f in forecast] if forecast else [None] * len(programs)
         with (
             _Bar(console, expected) as bar,
-            gradgate.device("rtl", board=args.board, progress=bar.advance) as device,
+            gradgate.device("rtl", board=profile, progress=bar.advance) as device,
         ):
             theirs = step(device)
             started = time.perf_counter()
@@ -103,6 +115,7 @@ def run(args, console):
     found = result(args.net, profile, ours, measured, forecast, programs)
     found["command"] = _command(args)
     found["seed"] = args.seed
+    found["memory_size"] = profile.memory_size
     found["different"] = different
     found["rtl_seconds"] = spent
     if args.trace:
@@ -158,6 +171,8 @@ def _command(args):
         words += ["--momentum", str(args.momentum)]
     if args.seed:
         words += ["--seed", str(args.seed)]
+    if args.memory:
+        words += ["--memory", str(args.memory)]
     return " ".join(words + ([] if args.rtl else ["--no-rtl"]))
 
 
