@@ -52,8 +52,8 @@ def arguments(parser):
         "--memory",
         type=int,
         metavar="MIB",
-        help="MiB of device memory, at most 4096, in place of what the board has: for networks that "
-        "it cannot hold",
+        help="MiB of device memory, at most 4096, in place of what the board has: for networks "
+        "that it cannot hold",
     )
     parser.add_argument(
         "--no-rtl",
