@@ -1,0 +1,65 @@
+"""The table against EF-Train (Tang et al., ACM TODAES 27(5), 2022), from what is in this folder.
+
+python benchmarks/eftrain.py            the table, in Markdown, from benchmarks/*_zcu102_b*.json
+python benchmarks/eftrain.py --run      measure everything anew first: about an hour on one core
+
+Utilisation is useful multiply-accumulates / (cycles x 256) over the whole training step: forward,
+backward, update, poolings and all transfers. EF-Train's is its GFLOPS over the peak of its 256
+multipliers at 100 MHz, 51.2 GFLOPS. Rows without measured cycles are extrapolated: predicted by the
+model that the rows with measured cycles validate.
+"""
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).parent
+MEASURED = [("vgg16", 1), ("vgg16-block5", 2), ("alexnet", 2), ("1x", 16), ("1x", 1),
+            ("lenet10", 16), ("lenet10", 1), ("pointwise", 8), ("strided", 4)]
+PREDICTED = [("vgg16", 16), ("alexnet", 128), ("1x", 128), ("lenet10", 128)]
+PAPER = {"vgg16": 0.918, "alexnet": 0.674, "1x": 0.550, "lenet10": 0.302}
+PEAK = 51.2
+
+
+def path(net, batch):
+    return HERE / f"{net}_zcu102_b{batch}.json"
+
+
+def measure():
+    for (net, batch), rtl in ([(case, True) for case in MEASURED]
+                              + [(case, False) for case in PREDICTED]):
+        command = ["gradgate", "bench", net, "--board", "zcu102", "--batch", str(batch),
+                   "--json", path(net, batch)]
+        subprocess.run(command if rtl else [*command, "--no-rtl"], check=True)
+
+
+def row(net, batch):
+    found = json.loads(path(net, batch).read_text())
+    total, passes = found["total"], found["passes"]
+    measured = total["rtl_cycles"] is not None
+    cycles = total["rtl_cycles"] if measured else total["predicted_cycles"]
+    worst = min((p["utilisation"], f"{p['layer']} {p['pass']}") for p in passes[1:-1]
+                if p["macs"] and p["layer"].startswith("conv"))
+    error = f"{total['predicted_cycles'] / total['rtl_cycles'] - 1:+.2%}" if measured else "-"
+    paper = PAPER.get(net)
+    return (net, batch, "RTL" if measured else "extrapolated", f"{cycles:,}",
+            f"{total['utilisation']:.1%}", f"{PEAK * total['utilisation']:.2f}",
+            f"{paper:.1%}" if paper else "", error, f"{worst[0]:.1%} ({worst[1]})",
+            found["commit"])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", action="store_true", help="measure first")
+    if parser.parse_args().run:
+        measure()
+    head = ("net", "batch", "cycles are", "cycles", "utilisation", "GFLOPS at 100 MHz", "EF-Train",
+            "model's error", "worst convolution but first", "commit")
+    rows = [row(*case) for case in MEASURED + PREDICTED if path(*case).exists()]
+    for cells in (head, ["---"] * len(head), *rows):
+        print("|", " | ".join(str(cell) for cell in cells), "|")
+
+
+if __name__ == "__main__":
+    main()
