@@ -155,7 +155,7 @@ def fit(module, shape, board, batch, momentum=False, notify=lambda text, done, t
         for array, builds in arrays.items()
     }
     total = len(arrays)
-    for done, array in enumerate(sorted(arrays, key=least.get)):
+    for done, array in enumerate(sorted(arrays, key=least.get)):  # noqa: B007  (`cycles` tells it)
         if least[array] >= min(found.values(), default=float("inf")):
             break
         here, better = arrays[array][0], True

@@ -109,7 +109,10 @@ class _Timeline:
         for name, queue in zip(UNITS, self.queues, strict=True):
             assert len(queue.done) == len(queue.work), f"{name} stops: the program is not sound"
             table = np.zeros(len(queue.work), RECORD)
-            table["start"], table["done"] = np.round(queue.start), np.round(queue.done)
+            table["start"] = np.floor(
+                np.asarray(queue.start) + 0.5
+            )  # in order, unlike round to even
+            table["done"] = np.floor(np.asarray(queue.done) + 0.5)
             table["starved"] = np.round(queue.starved)
             table["active"] = [
                 w.count * w.vectors if name == "COMPUTE" else w.active for w in queue.work

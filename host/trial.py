@@ -63,9 +63,8 @@ def _part(kind, w, tile):
     else:
         rows = w.pooled(0, rows)
     size = (rows - 1) * w.stride[0] + w.kernel[0] - 2 * w.padding[0]
-    if size < 1 or rows >= w.out[0]:
-        return w
-    return replace(w, size=(size, w.size[1]), out=(rows, w.out[1]))
+    part = replace(w, size=(size, w.size[1]), out=(rows, w.out[1]))
+    return part if size > 0 and rows < w.out[0] and part.drained[0] > 0 else w
 
 
 def _emit(kind, lw, w, config, select):

@@ -25,8 +25,7 @@ def rtl(monkeypatch):
         made.append((name, options))
         if name != "rtl":
             return real(name, board=board, **options)
-        profile = gradgate.board(board)
-        return Clocked(profile.config, profile.memory_size, profile.timing, **options)
+        return Clocked(board.config, board.memory_size, board.timing, **options)
 
     monkeypatch.setattr(gradgate, "device", device)
     return made
