@@ -180,7 +180,7 @@ class Moving(wiring.Component):
 
 
 class Skew(wiring.Component):
-    """n + floor(kr / sd1)*rskew + floor(kc / sd0), modulo Tn, over the loops n, kr, kc; by counting.
+    """n + floor(kr / sd1)*rskew + floor(kc / sd0), modulo Tn, over loops n, kr, kc; by counting.
 
     Parameters
     ----------
