@@ -1,7 +1,7 @@
 """The table against EF-Train (Tang et al., ACM TODAES 27(5), 2022), from what is in this folder.
 
 python benchmarks/eftrain.py            the table, in Markdown, from benchmarks/*_zcu102_b*.json
-python benchmarks/eftrain.py --run      measure everything anew first: about an hour on one core
+python benchmarks/eftrain.py --run      measure everything anew first: about two hours on one core
 
 Utilisation is useful multiply-accumulates / (cycles x 256) over the whole training step: forward,
 backward, update, poolings and all transfers. EF-Train's is its GFLOPS over the peak of its 256

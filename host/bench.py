@@ -181,7 +181,6 @@ def result(name, board, step, measured, forecast, programs):
         "board": board.name,
         "batch": step.batch,
         "momentum": step.momentum,
-        "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"gradgate": version("gradgate"), "torch": torch.__version__},
         "description": board.description,

@@ -20,7 +20,8 @@ class Bounds:
     dram_cycles : float
         Every operand read once, every result written once, at the peak bandwidth of memory.
     bytes : float
-        Least traffic with this much memory on chip (see `on_chip_words`).
+        Least traffic with this much memory on chip (see `on_chip_words`), of a pass that finds none
+        of its operands there.
     """
 
     compute_cycles: int
@@ -51,19 +52,23 @@ def bounds(window, kind, config, timing, fused=True):
     taps = prod(w.kernel)
     macs = w.images * prod(w.out) * w.m * w.n * taps
     out, source = (w.images * prod(size) * n for size, n in ((w.drained, w.m), (w.size, w.n)))
+    touched = min(source, w.images * w.n * prod(w.out) * taps)  # strides may leave pixels out
     weights, e = w.m * w.n * taps, config.elem_bytes
     if kind == "forward":
-        read, written = (source + weights) * e, out * e
+        read, written = (touched + weights) * e, out * e
     elif kind == "dX":
         read, written = (out + weights) * e, source * e
     else:
-        read, written = (out + source) * e, weights * 4
+        read, written = (out + touched) * e, weights * 4
         if fused:
             read += weights * 4
     reuse = taps / prod(w.stride)
     words = on_chip_words(config)
-    streamed = (2 * macs / sqrt(max(1.0, reuse) * words) - 2 * words) * e
-    least = max(read, streamed) + written
+    # at odd edges an output has less than its share of inputs
+    edge = min(1.0, prod(w.size) / (prod(w.out) * prod(w.stride)))
+    streamed = 2 * macs / sqrt(max(1.0, reuse) * words) * sqrt(edge) * e
+    # beginning and end of the argument: what fits on chip may count twice
+    least = max(read, streamed - 2 * 4 * words) + written
     if timing.shared:
         moved = read + written
     else:

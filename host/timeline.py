@@ -59,7 +59,6 @@ class _Queue:
         self.head = 0  # next to be offered
         self.offered = False
         self.accepted = -1  # cycle of the latest acceptance
-        self.waiting_since = 0
         self.starved = []
         self.start, self.done = [], []
         # of the instruction under way

@@ -12,7 +12,7 @@ from rich.box import SIMPLE
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..bench import Step, result
+from ..bench import Step, commit, result
 from ..boards import board
 from ..errors import GradgateError
 from ..nets import NETS, net
@@ -85,6 +85,8 @@ def run(args, console):
     torch.manual_seed(args.seed)
     module, shape = net(args.net)
 
+    at = commit()  # of what runs, whatever happens meanwhile
+
     def step(device):
         return Step(module, shape, device, args.batch, args.momentum, args.seed)
 
@@ -113,6 +115,7 @@ def run(args, console):
             different = [name for name, data in theirs.values().items() if data != values[name]]
 
     found = result(args.net, profile, ours, measured, forecast, programs)
+    found["commit"] = at
     found["command"] = _command(args)
     found["seed"] = args.seed
     found["memory_size"] = profile.memory_size

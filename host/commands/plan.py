@@ -19,6 +19,8 @@ from ..resources import CHIPS, LIMITS, NAMES, resources, shortages
 
 __all__ = ["HELP", "DESCRIPTION", "DEVICE", "arguments", "run"]
 
+WIDTH = 116  # of the table of passes
+
 HELP = "predict a training step: loops, cycles and bytes per layer and pass, memory, resources"
 DEVICE = "model"
 DESCRIPTION = f"""\
@@ -231,6 +233,8 @@ def _print(console, rows, total, found, profile):
     config = profile.config
     depths = (f"{depth:,}" for depth in (config.a_depth, config.b_depth, config.acc_depth))
     table.add_row("total", "", *cells(total), *depths)
+    # numbers cut short say nothing: rather lines that a narrow terminal wraps
+    console.width = max(console.width, WIDTH)
     console.print(table)
     console.print(
         f"{total['seconds'] * 1e3:,.2f} ms at {profile.clock_hz / 1e6:g} MHz; in the last line, "
