@@ -153,7 +153,7 @@ def luts(config):
     """LUT4 of an ECP5 for a build, {part: number}: LUT4, two per carry cell, six per 16 x 4 of RAM.
 
     Fitted to Yosys 0.69 (synth_ecp5 -abc9) of single blocks, arrays from 2 x 4 to 16 x 16, beats of
-    32 to 128 bits. Each formula is within FITTED of what its block was measured at.
+    32 to 128 bits; what a tool saves across blocks is not in them.
     """
     tm, tn, beat, vlanes = config.tm, config.tn, config.beat_bits, config.vlanes
     wide = config.fmt == "fp32"
