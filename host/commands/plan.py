@@ -19,7 +19,7 @@ from ..resources import CHIPS, LIMITS, NAMES, resources, shortages
 
 __all__ = ["HELP", "DESCRIPTION", "DEVICE", "arguments", "run"]
 
-WIDTH = 116  # of the table of passes
+WIDTH = 116  # of the widest table
 
 HELP = "predict a training step: loops, cycles and bytes per layer and pass, memory, resources"
 DEVICE = "model"
@@ -88,6 +88,8 @@ def run(args, console):
         if not 1 <= args.memory <= 4096:
             raise GradgateError(f"--memory must be 1 to 4096 MiB, not {args.memory}")
         profile = replace(profile, memory_size=args.memory << 20)
+    # numbers cut short say nothing: rather lines that a narrow terminal wraps
+    console.width = max(console.width, WIDTH)
     sys.path.insert(0, os.getcwd())  # for a network of the user's own
     torch.manual_seed(0)
     module, shape = net(args.net)
@@ -194,7 +196,7 @@ def _short(number):
 
 
 def _share(value):
-    return "-" if value is None else f"{value:.1%}"
+    return f"{value:.1%}" if value else "-"
 
 
 def _tiles(buffer):
@@ -233,8 +235,6 @@ def _print(console, rows, total, found, profile):
     config = profile.config
     depths = (f"{depth:,}" for depth in (config.a_depth, config.b_depth, config.acc_depth))
     table.add_row("total", "", *cells(total), *depths)
-    # numbers cut short say nothing: rather lines that a narrow terminal wraps
-    console.width = max(console.width, WIDTH)
     console.print(table)
     console.print(
         f"{total['seconds'] * 1e3:,.2f} ms at {profile.clock_hz / 1e6:g} MHz; in the last line, "
@@ -243,26 +243,30 @@ def _print(console, rows, total, found, profile):
 
 
 def _print_nest(console, one):
-    """The loops of one pass, and the use of what is on chip."""
-    nest, time = one.nest, one.time
-    names = ("-" if nest.a is None else nest.a.operand, nest.b.operand, nest.results)
-    table = Table(
-        f"{time.layer} {time.kind}", *names, box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0)
-    )
+    """The loops of one pass, where each operand lives, and the use of what is on chip."""
+    nest = one.nest
+    names = ("" if nest.a is None else nest.a.operand, nest.b.operand, nest.results)
+    table = Table(box=SIMPLE, pad_edge=False)
+    table.add_column(f"{one.time.layer} {one.time.kind}", no_wrap=True, min_width=36)
+    for name in names:
+        table.add_column(name, no_wrap=True)
     for depth, loop in enumerate(nest.loops):
         table.add_row(f"{'  ' * depth}{loop.count:,} x {loop.what}", *loop.levels)
     table.add_section()
-    sides = []
+
+    cells = []
     for side, buffer in (("a", nest.a), ("b", nest.b)):
         count, size, times = one.loads.get(side, (0, 0, 0.0))
-        if buffer is None:
-            sides.append("")
-        else:
-            sides.append(
-                f"{side.upper()}: {count:,} loads of {buffer.words:,} words,\n"
-                f"{buffer.slots} fit; {_short(size)} bytes,\neverything {times:.2f} times"
+        cells.append(
+            ("", "")
+            if buffer is None
+            else (
+                f"{count:,} of {buffer.words:,} words, {buffer.slots} fit",
+                f"{_short(size)} bytes, {times:.2f} times",
             )
-    table.add_row("", *sides, f"{nest.accumulators:,} accumulators")
+        )
+    table.add_row("tiles loaded; accumulators", *(c[0] for c in cells), f"{nest.accumulators:,}")
+    table.add_row("read in all; everything so often", *(c[1] for c in cells), "")
     console.print(table)
 
 
@@ -309,13 +313,13 @@ def _fit(args, console, profile, module, shape):
 
         found = fit(module, shape, profile, args.batch, args.momentum, notify)
     table = Table(box=SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
-    table.add_column("array")
+    table.add_column("array", no_wrap=True)
     for name in ("A", "B", "acc", "cycles", "used", "multipliers", "blocks", "LUTs"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in found:
         config, need = one.config, one.resources
         table.add_row(
-            f"{config.tm}x{config.tn} {config.fmt}" + (" *" if config == profile.config else ""),
+            f"{config.tm}x{config.tn} {config.fmt}" + ("*" if config == profile.config else ""),
             f"{config.a_depth:,}",
             f"{config.b_depth:,}",
             f"{config.acc_depth:,}",
