@@ -214,7 +214,7 @@ MUTANTS = (
            "the gradient of a map is a correlation, not the transposed convolution",
            ("tests/host/test_gradients.py::test_layers",)),
     Mutant("bias-misplaced", "host/forward.py",
-           "((block + 1) * weights.entries - 1) * size", "block * weights.entries * size",
+           "((block + 1) * weights.entries - 1) * weights.entry_bytes", "block * weights.entries * weights.entry_bytes",
            "the bias is read from the first entry of a block, not the last",
            ("tests/host/test_gradients.py::test_layers",)),
     Mutant("write-after-read", "host/program.py",
