@@ -116,7 +116,7 @@ def _total(values):
     return None if None in values else sum(values)
 
 
-def result(name, board, step, measured, forecast, programs):
+def result(name, board, step, measured, forecast, programs, at=None):
     """The result as a dict that can be written as JSON.
 
     Parameters
@@ -129,6 +129,8 @@ def result(name, board, step, measured, forecast, programs):
         Of the forward and the backward program; what there is of them.
     programs : list of Program
         Those two.
+    at : str or None
+        Commit of what was measured; None: the present one.
 
     `passes` has one dict per layer and pass, in order; cycles are None where they are not known,
     `utilisation` is of the measured cycles or else of the predicted ones. `units` says of each unit
@@ -187,6 +189,7 @@ def result(name, board, step, measured, forecast, programs):
         "clock_hz": board.clock_hz,
         "array": {"tm": board.config.tm, "tn": board.config.tn, "fmt": board.config.fmt},
         "ceilings": ceilings(board),
+        "commit": at or commit(),
         "extrapolated": measured is None,
         "total": total,
         "passes": rows,

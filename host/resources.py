@@ -144,7 +144,7 @@ def memories(config):
 
 def multipliers(config):
     """Multipliers of the array and of the three products per lane of the vector unit; a product of
-    24 bits, of fp32, is made of four, on blocks of 27 x 18 bits too (Multiplier in hw/floats.py)."""
+    24 bits, of fp32, is made of four, on blocks of 27 x 18 bits too: Multiplier in hw/floats.py."""
     product = 4 if config.fmt == "fp32" else 1
     return config.tm * config.tn * product + 3 * 4 * config.vlanes
 
@@ -154,7 +154,7 @@ def luts(config):
 
     Fitted to Yosys 0.69 (synth_ecp5 -abc9) of single blocks, from 2 x 4 to 8 x 32 bf16, 4 x 8 and
     16 x 16 fp32, beats of 32 to 128 bits. Rows, tile buffers, stationary sequencer, LOAD and POST
-    are within 5 % of what was measured, the moving sequencer within 13 %, the rest within 20 %; a
+    are within 5 % of what was measured, the moving sequencer within 13 %, the rest within 10 %; a
     whole 2 x 4 ComputeUnit comes out 6 % too large. No whole device was synthesised.
     """
     tm, tn, beat, vlanes = config.tm, config.tn, config.beat_bits, config.vlanes

@@ -114,8 +114,7 @@ def run(args, console):
             spent = time.perf_counter() - started
             different = [name for name, data in theirs.values().items() if data != values[name]]
 
-    found = result(args.net, profile, ours, measured, forecast, programs)
-    found["commit"] = at
+    found = result(args.net, profile, ours, measured, forecast, programs, at)
     found["command"] = _command(args)
     found["seed"] = args.seed
     found["memory_size"] = profile.memory_size
