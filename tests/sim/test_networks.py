@@ -43,7 +43,7 @@ gradgate.Device.register(Recorder)
 def pair(request):
     """Model and gateware of one build; the gateware's memory stalls at random."""
     rtl = RTLDevice(request.param, MEMORY, MemoryTiming(latency=9, stall=0.2), seed=1)
-    yield ModelDevice(request.param, MEMORY, check=True), rtl
+    yield ModelDevice(request.param, MEMORY, timing=rtl.timing, check=True), rtl
     rtl.close()
 
 
