@@ -161,6 +161,7 @@ def _sweep(lw, w, dy, weights, tags, place, blocks, block, index, chunk, phase, 
     tap = (fr + s1 * u0 - chunk.kr0) * chunk.cols + fc + s0 * v0 - chunk.kc0
     fields |= {
         "abase": a.base + tap + (block - blocks[0]) * tm * taps,
+        "rch0": (block - blocks[0]) * tm % tn,
         "ng": chunk.groups(tn),
         "lanes_last": chunk.last(tn),
         "ag": entries * taps,
@@ -219,6 +220,7 @@ def _load_transposed(lw, slot, weights, block, entries, chunk):
             taps_r,
             (chunk.kc0, chunk.cols),
             base=slot.base + at // per * words,
+            k2=1,
         )
 
 

@@ -193,7 +193,8 @@ def load_weights(lw, slot, w, block, blocks, channels, taps_r, taps_c, *, base, 
 
 
 def load_groups(lw, slot, w, block, blocks, channels, taps_r):
-    """Load entries (channels) x (tap rows) of all columns, without skew, for several lane groups.
+    """Load entries (channels) x (tap rows) of all columns, with the channel as skew, for several
+    lane groups.
 
     `blocks` is (m blocks of a group, groups), from m block `block` on; groups follow each other.
     """
@@ -217,4 +218,5 @@ def load_groups(lw, slot, w, block, blocks, channels, taps_r):
         n0=taps,
         a2=nn * taps,
         a1=taps,
+        k1=1,
     )

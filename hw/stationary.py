@@ -253,7 +253,7 @@ class Stationary(wiring.Component):
         # Buffer A.
         m.d.sync += [
             self.a_en.eq((do_row & reads) | self.beside.en),
-            self.a_rot.eq(Mux(pixels & ~self.beside.en, now.rch0 + row, 0)),
+            self.a_rot.eq(Mux(self.beside.en, 0, now.rch0 + row)),
         ]
         base = Signal(16)
         m.d.comb += base.eq(Mux(self.beside.en, self.beside.addr, r_addr))

@@ -85,7 +85,7 @@ template <bool CHECK> struct Sweeps {
           set(r, i, state.a.at(base + (int64_t)(i % x.al_n) * x.al0 +
                                    (int64_t)(i / x.al_n) * x.al1, i + x.rch0 + r));
         } else {
-          set(r, i, state.a.at(base + (int64_t)r * x.ar, i));
+          set(r, i, state.a.at(base + (int64_t)r * x.ar, i + x.rch0 + r));
         }
   }
 

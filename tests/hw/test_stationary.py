@@ -43,7 +43,7 @@ def tiles(config, f):
                              for i in range(tn)]
                 rows.append((addresses, (f["rch0"] + r) % tn, live, 0))
             else:
-                rows.append(([(base + r * f["ar"]) % 65536] * tn, 0, live, 0))
+                rows.append(([(base + r * f["ar"]) % 65536] * tn, (f["rch0"] + r) % tn, live, 0))
         yield rows, {
             "base": (f["bbase"] + g * f["bg"] + kr * f["bt1"] + kc * f["bt0"]) % 65536,
             "tag": (f["tag0"] + kr * f["tg1"] + kc * f["tg0"]) % 128,

@@ -86,7 +86,7 @@ def _convolution(tiles, f):
                                              + i // f["al_n"] * f["al1"] for i in lanes],
                                    f["rch0"] + r)
             else:
-                row = tiles.channels(tiles.a, base + r * f["ar"])
+                row = tiles.pixels(tiles.a, [base + r * f["ar"] for _ in lanes], f["rch0"] + r)
             tile.append([x if i < limit else 0 for i, x in enumerate(row)])
 
         tag = (f["tag0"] + kr * f["tg1"] + kc * f["tg0"]) % 128

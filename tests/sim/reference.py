@@ -151,10 +151,9 @@ class Reference:
                     continue
                 if x["a_pix"]:
                     ad = x["abase"] + off_a + i % x["al_n"] * x["al0"] + i // x["al_n"] * x["al1"]
-                    bank = (i + x["rch0"] + r) % tn
                 else:
-                    ad, bank = x["abase"] + off_a + r * x["ar"], i
-                rows[r][i] = self.a[ad % 65536 % len(self.a)][bank]
+                    ad = x["abase"] + off_a + r * x["ar"]
+                rows[r][i] = self.a[ad % 65536 % len(self.a)][(i + x["rch0"] + r) % tn]
             for i2, i1, i0 in box(x["q2"], x["q1"], x["q0"]):
                 off_b = (g * x["bg"] + kr * x["bt1"] + kc * x["bt0"]
                          + i2 * x["bq2"] + i1 * x["bq1"] + i0 * x["bq0"])
