@@ -1,22 +1,26 @@
 """`gradgate bench`: one training step, cycle by cycle, against the prediction and the model."""
 
-import os
-import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import gradgate
-import torch
 from rich.box import SIMPLE
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..bench import Step, commit, result
-from ..boards import board
 from ..errors import GradgateError
-from ..nets import NETS, net
 from ..trace import write_trace
+from .options import (
+    NETWORKS,
+    add_batch,
+    add_memory,
+    add_net,
+    board_of,
+    check_counts,
+    net_of,
+    short,
+)
 
 __all__ = ["HELP", "DESCRIPTION", "DEVICE", "arguments", "run"]
 
@@ -29,16 +33,13 @@ pass: multiply-accumulates, cycles on `rtl`, predicted cycles and their error, u
 (multiply-accumulates / (cycles x multipliers)), bytes to and from memory. Exit status 1 if a bit
 differs.
 
-Networks: {", ".join(NETS)}; or package.module:callable, a function without
-parameters that returns (module, shape of one input)."""
+{NETWORKS}"""
 
 
 def arguments(parser):
     """Add the options of this command."""
-    parser.add_argument("net", metavar="NET", help="network to train, see above")
-    parser.add_argument(
-        "--batch", type=int, default=4, help="images per step (default: %(default)s)"
-    )
+    add_net(parser, "train")
+    add_batch(parser, 4, "few, as each one is simulated cycle by cycle")
     parser.add_argument(
         "--momentum",
         type=float,
@@ -48,13 +49,7 @@ def arguments(parser):
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of weights and data (default: %(default)s)"
     )
-    parser.add_argument(
-        "--memory",
-        type=int,
-        metavar="MIB",
-        help="MiB of device memory, at most 4096, in place of what the board has: for networks "
-        "that it cannot hold",
-    )
+    add_memory(parser)
     parser.add_argument(
         "--no-rtl",
         dest="rtl",
@@ -72,19 +67,11 @@ def arguments(parser):
 
 def run(args, console):
     """Measure; returns (result for --json, exit status)."""
-    if args.batch < 1:
-        raise GradgateError(f"--batch must be at least 1, not {args.batch}")
+    check_counts(args, "batch")
     if not 0 <= args.momentum < float("inf"):
         raise GradgateError(f"--momentum must be at least 0, not {args.momentum}")
-    profile = board(args.board)
-    if args.memory is not None:
-        if not 1 <= args.memory <= 4096:
-            raise GradgateError(f"--memory must be 1 to 4096 MiB, not {args.memory}")
-        profile = replace(profile, memory_size=args.memory << 20)
-    sys.path.insert(0, os.getcwd())  # for a network of the user's own
-    torch.manual_seed(args.seed)
-    module, shape = net(args.net)
-
+    profile = board_of(args)
+    module, shape = net_of(args, args.seed)
     at = commit()  # of what runs, whatever happens meanwhile
 
     def step(device):
@@ -178,14 +165,6 @@ def _command(args):
     return " ".join(words + ([] if args.rtl else ["--no-rtl"]))
 
 
-def _short(number):
-    """A large number in three digits: 1769472 is 1.77 M."""
-    size = 0
-    while number >= 999.5 and size < 3:
-        number, size = number / 1000, size + 1
-    return f"{number:.3g}{('', ' k', ' M', ' G')[size]}"
-
-
 def _print(console, found):
     table = Table(box=SIMPLE, pad_edge=False, padding=(0, 0, 0, 1))
     for name in ("layer", "pass"):
@@ -198,14 +177,14 @@ def _print(console, found):
         table.add_row(
             layer,
             kind,
-            _short(row["macs"]),
+            short(row["macs"]),
             *(
                 "-" if cycles is None else f"{cycles:,}"
                 for cycles in (row["rtl_cycles"], row["predicted_cycles"])
             ),
             "-" if error is None else f"{error:+.1%}",
             "-" if use is None else f"{use:.1%}",
-            _short(row["bytes"]),
+            short(row["bytes"]),
         )
 
     for row in found["passes"]:

@@ -1,21 +1,26 @@
 """`gradgate plan`: what a training step will do, before anything runs."""
 
-import os
-import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import torch
 from rich.box import SIMPLE
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from ..boards import board
-from ..errors import GradgateError
 from ..fit import fit
 from ..graph import trace
-from ..nets import NETS, net
 from ..planning import plan, scheduled
 from ..resources import CHIPS, LIMITS, NAMES, resources, shortages
+from .options import (
+    NETWORKS,
+    add_batch,
+    add_memory,
+    add_net,
+    board_of,
+    check_counts,
+    net_of,
+    short,
+)
 
 __all__ = ["HELP", "DESCRIPTION", "DEVICE", "arguments", "run"]
 
@@ -40,33 +45,19 @@ and memory blocks are counted, LUTs estimated.
 With --fit: other shapes of the array and depths of the buffers that the board's chip has room for
 (LUTs up to {LIMITS["luts"]:.0%}, memory blocks up to {LIMITS["blocks"]:.0%}), the fastest first.
 
-Networks: {", ".join(NETS)}; or package.module:callable, a function without
-parameters that returns (module, shape of one input)."""
+{NETWORKS}"""
 
 
 def arguments(parser):
     """Add the options of this command."""
-    parser.add_argument(
-        "net",
-        metavar="NET",
-        nargs="?",
-        default="digits",
-        help="network to plan, see above (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--batch", type=int, default=48, help="images per step (default: %(default)s)"
-    )
+    add_net(parser, "plan")
+    add_batch(parser)
     parser.add_argument(
         "--momentum",
         action="store_true",
         help="plan updates that use momentum: more memory traffic",
     )
-    parser.add_argument(
-        "--memory",
-        type=int,
-        metavar="MIB",
-        help="plan for a device memory of so many MiB instead of the board's",
-    )
+    add_memory(parser)
     parser.add_argument(
         "--loops",
         action="store_true",
@@ -81,18 +72,11 @@ def arguments(parser):
 
 def run(args, console):
     """Plan and report; returns (result for --json, exit status)."""
-    if args.batch < 1:
-        raise GradgateError(f"--batch must be at least 1, not {args.batch}")
-    profile = board(args.board)
-    if args.memory is not None:
-        if not 1 <= args.memory <= 4096:
-            raise GradgateError(f"--memory must be 1 to 4096 MiB, not {args.memory}")
-        profile = replace(profile, memory_size=args.memory << 20)
+    check_counts(args, "batch")
+    profile = board_of(args)
     # numbers cut short say nothing: rather lines that a narrow terminal wraps
     console.width = max(console.width, WIDTH)
-    sys.path.insert(0, os.getcwd())  # for a network of the user's own
-    torch.manual_seed(0)
-    module, shape = net(args.net)
+    module, shape = net_of(args)
     console.print(f"{args.net}, batch {args.batch}; {profile.description}")
     head = {"net": args.net, "board": args.board, "batch": args.batch, "momentum": args.momentum}
     if args.fit:
@@ -187,14 +171,6 @@ def _rows(found, profile):
     return rows, total
 
 
-def _short(number):
-    """A large number in three digits: 1769472 is 1.77M."""
-    size = 0
-    while number >= 999.5 and size < 3:
-        number, size = number / 1000, size + 1
-    return f"{number:.3g}{('', 'k', 'M', 'G')[size]}"
-
-
 def _share(value):
     return f"{value:.1%}" if value else "-"
 
@@ -215,14 +191,14 @@ def _print(console, rows, total, found, profile):
         limit = row["bounds"]
         bounds = ["-"] * 4
         if limit is not None and limit["bytes"]:
-            bounds = [_short(limit[key]) for key in ("compute_cycles", "dram_cycles", "bytes")]
+            bounds = [short(limit[key]) for key in ("compute_cycles", "dram_cycles", "bytes")]
             bounds.append(f"{limit['ratio']:.2f}")
         return (
-            _short(row["macs"]) if row["macs"] else "-",
+            short(row["macs"]) if row["macs"] else "-",
             f"{row['predicted_cycles']:,}",
             _share(row["utilisation"]),
             *bounds[:2],
-            _short(row["bytes"]),
+            short(row["bytes"]),
             *bounds[2:],
         )
 
@@ -262,7 +238,7 @@ def _print_nest(console, one):
             if buffer is None
             else (
                 f"{count:,} of {buffer.words:,} words, {buffer.slots} fit",
-                f"{_short(size)} bytes, {times:.2f} times",
+                f"{short(size)} bytes, {times:.2f} times",
             )
         )
     table.add_row("tiles loaded; accumulators", *(c[0] for c in cells), f"{nest.accumulators:,}")

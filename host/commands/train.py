@@ -12,6 +12,7 @@ from ..data import digits
 from ..errors import GradgateError
 from ..nets import digits_cnn
 from ..plots import loss_curve
+from .options import add_batch, check_counts
 
 __all__ = ["HELP", "DESCRIPTION", "DEVICE", "arguments", "run"]
 
@@ -28,9 +29,7 @@ def arguments(parser):
     parser.add_argument(
         "--epochs", type=int, default=6, help="passes over the data (default: %(default)s)"
     )
-    parser.add_argument(
-        "--batch", type=int, default=48, help="images per step (default: %(default)s)"
-    )
+    add_batch(parser)
     parser.add_argument(
         "--lr",
         type=float,
@@ -177,9 +176,7 @@ def _progress(console):
 
 def run(args, console):
     """Train; returns (result for --json, exit status)."""
-    for name in ("epochs", "batch"):
-        if getattr(args, name) < 1:
-            raise GradgateError(f"--{name} must be at least 1, not {getattr(args, name)}")
+    check_counts(args, "epochs", "batch")
     profile = board(args.board)
     args.out.mkdir(parents=True, exist_ok=True)
     with gradgate.device(args.device, board=args.board) as device:

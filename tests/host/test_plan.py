@@ -1,13 +1,17 @@
-"""`gradgate plan`: what it says agrees with the programs that would run."""
+"""`gradgate plan` and planning: what they say agrees with the programs that would run."""
 
 import json
+from dataclasses import replace
 
 import gradgate
 import pytest
 import torch
-from gradgate import nets
+from gradgate import fit, nets, planning
+from gradgate.boards import board
 from gradgate.cli import main
+from gradgate.errors import UnsupportedError
 from gradgate.timeline import predict
+from torch import nn
 
 
 def plan(tmp_path, *words):
@@ -54,3 +58,43 @@ def test_what_does_not_fit_is_an_error(capsys):
     assert "are needed, the device has 32.00 MiB" in capsys.readouterr().err
     assert main(["plan", "digits", "--memory", "5000"]) == 1
     assert "1 to 4096 MiB" in capsys.readouterr().err
+
+
+def test_the_best_builds_are_shown(tmp_path, capsys, monkeypatch):
+    """The board's own, with a star, among them."""
+    own = board("ulx3s-85f").config
+    searched = []
+
+    def found(module, shape, profile, batch, momentum, notify):
+        notify("8x16", 0, 2)
+        searched.append((profile.memory_size >> 20, batch, momentum))
+        need = fit.resources(own)
+        return [fit.Candidate(replace(own, tm=4), need, 1234, 0.5),
+                fit.Candidate(own, need, 5678, 0.25)]
+
+    monkeypatch.setattr("gradgate.commands.plan.fit", found)
+    best = plan(tmp_path, "digits", "--batch", "3", "--momentum", "--memory", "7", "--fit")
+    assert searched == [(7, 3, True)]
+    assert [one["cycles"] for one in best["candidates"]] == [1234, 5678]
+    assert best["candidates"][0]["config"]["tm"] == 4
+    said = capsys.readouterr().out
+    assert "4x16 bf16 " in said and "8x16 bf16*" in said and "1,234" in said
+
+
+def test_passes_are_asked_for_in_the_order_announced():
+    module, shape = nets.net("lenet10")
+    told = []
+    found = planning.plan(module, shape, board("zcu102"), 2, notify=told.append)
+    nested = {(one.time.layer, one.time.kind) for one in found.passes if one.nest is not None}
+    announced = planning.scheduled(planning.trace(module, torch.zeros(1, *shape)))
+    assert told == [*(f"{layer} {kind}" for layer, kind in announced), "forward", "backward"]
+    assert len(announced) == len(nested) and {*announced} == nested
+
+
+def test_a_layer_that_no_tile_fits_is_named():
+    where = board("tiny")
+    small = replace(where.config, a_depth=16, b_depth=16, acc_depth=16)
+    # a window of the pooling has more pixels than a region has accumulators
+    module = nn.Sequential(nn.Conv2d(4, 4, 1), nn.MaxPool2d(5))
+    with pytest.raises(UnsupportedError, match=r"^0 forward: .* needs a build with a larger"):
+        planning.plan(module, (4, 11, 11), replace(where, config=small), 1)
