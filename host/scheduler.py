@@ -58,17 +58,46 @@ class Scheduler:
     ----------
     config : Config
     timing : MemoryTiming
+    a_depth, b_depth : int or None
+        Words of the tile buffers that passes may use; None: all.
     """
 
-    def __init__(self, config, timing):
+    def __init__(self, config, timing, a_depth=None, b_depth=None):
         self.config, self.timing = config, timing
+        self.a_depth = config.a_depth if a_depth is None else a_depth
+        self.b_depth = config.b_depth if b_depth is None else b_depth
         self.machine = Machine(config, timing)
         # what a tile loses between load, array and drain, when they take turns
         self._fetch = self.machine.read_latency + config.tn + config.tm + self.machine.loop
         self._drain = self._fetch + self.machine.compute_latency + self.machine.write_latency()
-        self.forward = cache(self._forward)
-        self.backward = cache(self._backward)
-        self.gradient = cache(self._gradient)
+        self._within = cache(lambda a, b: Scheduler(config, timing, a, b))
+        self._forward = cache(self._forward)
+        self._backward = cache(self._backward)
+        self._gradient = cache(self._gradient)
+
+    def forward(self, w, *, a_depth=None, b_depth=None):
+        """Tile of the forward pass of Window `w`: rows and columns count outputs of the pooling, if
+        any.
+
+        Parameters
+        ----------
+        w : Window
+        a_depth, b_depth : int or None
+            Words of the tile buffers, from the first one on, that are free for the pass; None: all.
+
+        Raises UnsupportedError if no tile fits.
+        """
+        return self._within(a_depth, b_depth)._forward(w)
+
+    def backward(self, w, tags=False, *, a_depth=None, b_depth=None):
+        """Tile of the dX pass of Window `w`: rows and columns count input pixels of the window;
+        with `tags`, these take the place of weights in buffer A. Otherwise as `forward`."""
+        return self._within(a_depth, b_depth)._backward(w, tags)
+
+    def gradient(self, w, *, a_depth=None, b_depth=None):
+        """Tile of the dW pass of Window `w`: rows and columns count output pixels of the window.
+        Otherwise as `forward`."""
+        return self._within(a_depth, b_depth)._gradient(w)
 
     # what candidates cost
 
@@ -120,8 +149,8 @@ class Scheduler:
 
         `b` is words of a tile in buffer B; `a` is (words, tiles of one set and chunk) of A.
         """
-        b_slots = min(SLOTS_MAX, self.config.b_depth // max(b, 1))
-        a_slots = min(SLOTS_MAX, self.config.a_depth // max(a[0], 1))
+        b_slots = min(SLOTS_MAX, self.b_depth // max(b, 1))
+        a_slots = min(SLOTS_MAX, self.a_depth // max(a[0], 1))
         whole_set = a[1] * chunks
         yield (
             True,
@@ -166,10 +195,13 @@ class Scheduler:
             if len(some) == 1 or ranked[0][0] < PERFECT * self._least(kind, w):
                 return ranked[0][1]
             timing = self.machine.timing
-            return min(some, key=lambda tile: trial(kind, w, tile, self.config, timing, *select))
+            depths = self.a_depth, self.b_depth
+            return min(
+                some, key=lambda tile: trial(kind, w, tile, self.config, timing, depths, *select)
+            )
         config = self.config
         raise UnsupportedError(
-            f"no tile of {what} fits buffers of {config.a_depth} and {config.b_depth} words and "
+            f"no tile of {what} fits buffers of {self.a_depth} and {self.b_depth} words and "
             f"{config.acc_depth} accumulators"
         )
 
@@ -204,11 +236,6 @@ class Scheduler:
     # forward
 
     def _forward(self, w):
-        """Tile of a forward pass of Window `w`: rows and columns count outputs of the pooling, if
-        any.
-
-        Raises UnsupportedError if no tile fits.
-        """
         config = self.config
         tm, tn, elems = config.tm, config.tn, config.beat_elems
         lanes, packed = tm if w.ident else tn, max(w.packed, 1)
@@ -227,7 +254,7 @@ class Scheduler:
                     continue
                 groups = -(-min(step, w.n) // lanes)
                 a_words = 0 if w.ident else (w.n if w.packed else groups * lanes) * kr * kc
-                if a_words > config.a_depth // parts:
+                if a_words > self.a_depth // parts:
                     continue
                 chunks = chunks_of(w.n, w.kernel, step, kr, kc)
                 sweeps = sum(c.groups(lanes) * c.rows * -(-c.cols // packed) for c in chunks)
@@ -240,7 +267,7 @@ class Scheduler:
 
                     def fits(i, r, c, some=some, words=words):
                         moving = i * w.pooled(0, r) * w.pooled(1, c)
-                        most = min(config.b_depth // parts, 0xFFFF // packed)
+                        most = min(self.b_depth // parts, 0xFFFF // packed)
                         return moving * some <= config.acc_depth and words(i, r, c) <= most
 
                     for shape in self._shapes((w.images, *out), fits):
@@ -275,13 +302,13 @@ class Scheduler:
                                 b_beats * b_times,
                                 {(1, False): (b_beats * b_times, b_runs * len(chunks) * b_times)},
                                 b_tiles * (blocks if w.ident else 1),
-                                config.b_depth // b_words,
+                                self.b_depth // b_words,
                             )
                             a = Load(
                                 weight_beats * a_times,
                                 {(0, False): (weight_beats * a_times, a_tiles * per)},
                                 0 if w.ident else a_tiles,
-                                config.a_depth // max(a_words, 1),
+                                self.a_depth // max(a_words, 1),
                             )
                             yield (
                                 self._cost(
@@ -301,12 +328,7 @@ class Scheduler:
 
     # dX
 
-    def _backward(self, w, tags=False):
-        """Tile of the dX pass of Window `w`: rows and columns count input pixels of the window;
-        with `tags`, these take the place of weights in buffer A.
-
-        Raises UnsupportedError if no tile fits.
-        """
+    def _backward(self, w, tags):
         config = self.config
         tm, elems = config.tm, config.beat_elems
         lanes = tm if w.ident else config.tn
@@ -327,11 +349,11 @@ class Scheduler:
 
                 for some in sizes(blocks):
                     a_words = 0 if w.ident else groups * min(some * tm, w.n) * kr * kc
-                    if a_words > config.a_depth // parts:
+                    if a_words > self.a_depth // parts:
                         continue
 
                     def fits(i, r, c, some=some, words=words):
-                        depth = min(config.a_depth, config.b_depth) if tags else config.b_depth
+                        depth = min(self.a_depth, self.b_depth) if tags else self.b_depth
                         enough = words(i, r, c) <= depth // parts
                         return enough and i * r * c * some <= config.acc_depth
 
@@ -369,7 +391,7 @@ class Scheduler:
                                 b_cycles * b_times,
                                 {(1, False): (b_beats * b_times, b_runs * len(chunks) * b_times)},
                                 b_tiles * (blocks if w.ident else 1),
-                                config.b_depth // b_words,
+                                self.b_depth // b_words,
                             )
                             if tags:
                                 a = b
@@ -381,7 +403,7 @@ class Scheduler:
                                     beats,
                                     {(0, False): (beats, a_times * len(chunks) * -(-w.m // tm))},
                                     sets * len(chunks) * a_times,
-                                    config.a_depth // a_words,
+                                    self.a_depth // a_words,
                                 )
                             first = b_words * lanes // elems
                             yield (
@@ -412,10 +434,6 @@ class Scheduler:
     # dW
 
     def _gradient(self, w):
-        """Tile of the dW pass of Window `w`: rows and columns count output pixels of the window.
-
-        Raises UnsupportedError if no tile fits.
-        """
         config = self.config
         tm, tn, elems = config.tm, config.tn, config.beat_elems
         blocks, per = -(-w.m // tm), tn // tm
@@ -439,8 +457,8 @@ class Scheduler:
                     a_tiles = -(-some // per)
 
                     def fits(i, r, c, words=words, a_tiles=a_tiles):
-                        pixels = i * r * c <= config.a_depth // max(parts, a_tiles)
-                        return pixels and words(i, r, c) <= config.b_depth // parts
+                        pixels = i * r * c <= self.a_depth // max(parts, a_tiles)
+                        return pixels and words(i, r, c) <= self.b_depth // parts
 
                     sets = -(-blocks // some)
                     update = blocks * len(chunks) * (entries * config.groups + STARTED)
@@ -466,7 +484,7 @@ class Scheduler:
                             a_beats = a_beats // prod(w.pool[1]) * 2
                         drain = some * (entries * config.groups + STARTED)
                         compute = self._region(compute, drain) * sets * len(chunks)
-                        resident = a_tiles * places <= config.a_depth // max(1, prod(shape))
+                        resident = a_tiles * places <= self.a_depth // max(1, prod(shape))
                         if resident and len(chunks) > 1:
                             a_beats //= len(chunks)
                             a_cycles //= len(chunks)
@@ -475,13 +493,13 @@ class Scheduler:
                             a_cycles,
                             {(0, False): (a_beats, a_runs)},
                             places * len(chunks) * sets * a_tiles,
-                            config.a_depth // prod(shape),
+                            self.a_depth // prod(shape),
                         )
                         b = Load(
                             b_beats,
                             {(1, False): (b_beats, b_runs * sets)},
                             places * len(chunks) * sets,
-                            config.b_depth // b_words,
+                            self.b_depth // b_words,
                         )
                         first = b_words * width // elems
                         tail = some * entries * config.groups

@@ -3,12 +3,12 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-from .backward import backward
-from .buffers import Lowering
+from .backward import InputGradient
+from .buffers import Lowering, TileBuffer
 from .forward import forward
 from .tensors import FeatureMap, Weights
 from .timeline import predict
-from .update import weight_gradient
+from .update import WeightGradient
 
 __all__ = ["trial"]
 
@@ -17,7 +17,7 @@ PLACES = 3  # tiles one below the other that are enough
 TIMES = 2  # passes one after the other, so that one hides the beginning and end of another
 
 
-def trial(kind, w, tile, config, timing, select=False):
+def trial(kind, w, tile, config, timing, depths, select=False):
     """Predicted cycles of a pass, as one of several that follow each other.
 
     Parameters
@@ -28,6 +28,8 @@ def trial(kind, w, tile, config, timing, select=False):
     tile : Tile
     config : Config
     timing : MemoryTiming
+    depths : (int, int)
+        Words of buffers A and B that the pass may use.
     select : bool
         Tags choose the lanes of an identity (maximum pooling, backward).
     """
@@ -40,6 +42,7 @@ def trial(kind, w, tile, config, timing, select=False):
         gradient=lambda _: tile,
     )
     lw = Lowering(scheduler)
+    lw.a, lw.b = map(TileBuffer, depths)
     lw.program.label = "", kind
     for _ in range(TIMES):
         _emit(kind, lw, part, config, select)
@@ -87,6 +90,7 @@ def _emit(kind, lw, w, config, select):
         forward(lw, w, x, y, weights=weights, bias=weights is not None, relu=True, tags=tags)
     elif kind == "backward":
         dx = feature_map(w.n, w.size)
-        backward(lw, w, y, dx, weights=weights, tags=tags, mask=feature_map(w.n, w.size))
+        mask = feature_map(w.n, w.size)
+        InputGradient(lw, w, y, dx, weights=weights, tags=tags, mask=mask).emit()
     else:
-        weight_gradient(lw, w, x, y, weights, tags=tags, key=0)
+        WeightGradient(lw, w, x, y, weights, tags=tags, key=0).emit()
