@@ -1,6 +1,7 @@
 """Devices by name."""
 
 import inspect
+from urllib.parse import parse_qsl
 
 from gradgate.hw.config import Config
 
@@ -8,6 +9,8 @@ from .boards import Board, board
 from .errors import GradgateError
 
 __all__ = ["device"]
+
+_SERIAL = "serial://"
 
 
 def device(name, board="ulx3s-85f", **options):
@@ -17,31 +20,58 @@ def device(name, board="ulx3s-85f", **options):
     ----------
     name : str
         "model": executes programs bit-exactly, without a clock. "rtl": simulates the gateware
-        cycle by cycle; the first use of a configuration compiles it.
+        cycle by cycle; the first use of a configuration compiles it. "serial://PORT": a board, for
+        example "serial:///dev/ttyUSB0?board=ulx3s-85f&baud=3000000"; PORT is a serial port or any
+        URL that pyserial opens, `board` takes the place of the argument, and without `baud` the
+        usual ones are tried.
     board : str, Board or Config
         What the device is made of: the name of a board or the path of a board file (see
-        boards.py), a Board, or a bare Config (64 MiB of memory).
+        boards.py), a Board, or (not for a serial port) a bare Config (64 MiB of memory).
     options :
         Passed to the backend, in place of what the board says: `memory_size` and `timing`; for
-        "rtl" also `seed`.
+        "rtl" also `seed`. For a serial port `timing` and `progress`, see SerialDevice.
 
     Raises GradgateError for an unknown name, TypeError for an option that the backend does not
     have.
     """
+    if name.startswith(_SERIAL):
+        return _serial(name, board, options)
     config, arguments = _resolve(board)
     if name == "model":
         from gradgate.sim.model import ModelDevice as backend
     elif name == "rtl":
         from gradgate.sim.rtl import RTLDevice as backend
     else:
-        raise GradgateError(f"no device {name!r}; there are 'model' and 'rtl'")
-    known = set(inspect.signature(backend).parameters) - {"config"}
+        raise GradgateError(f"no device {name!r}; there are 'model' and 'rtl', and 'serial://PORT'")
+    _check_options(name, options, set(inspect.signature(backend).parameters) - {"config"})
+    return backend(config, **arguments | options)
+
+
+def _check_options(name, options, known):
     unknown = sorted(set(options) - known)
     if unknown:
         raise TypeError(
             f"device {name!r} has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}"
         )
-    return backend(config, **arguments | options)
+
+
+def _serial(name, board_, options):
+    """The device behind a URL `serial://PORT?board=NAME&baud=N`."""
+    from .serial_device import SerialDevice
+
+    port, _, query = name.removeprefix(_SERIAL).partition("?")
+    try:
+        parts = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+        baud = int(parts.pop("baud")) if "baud" in parts else None
+    except ValueError as error:
+        raise GradgateError(f"{name}: {error}") from error
+    what = parts.pop("board", board_)
+    if parts or not port or (baud is not None and baud < 1):
+        raise GradgateError(
+            f"{name} is not a port: it must be like serial:///dev/ttyUSB0?board=NAME&baud=N"
+        )
+    _check_options(name, options, {"timing", "progress"})
+    return SerialDevice(board(what) if isinstance(what, str) else what, port, baud=baud, **options)
 
 
 def _resolve(what):

@@ -25,7 +25,7 @@ def test_timing_is_an_option():
 
 
 @pytest.mark.parametrize(("arguments", "options", "error", "match"), [
-    (("fpga",), {}, gradgate.GradgateError, "no device 'fpga'; there are 'model' and 'rtl'"),
+    (("fpga",), {}, gradgate.GradgateError, "no device 'fpga'; there are 'model' and 'rtl', and"),
     (("model", "nexys"), {}, gradgate.GradgateError, "no board 'nexys'; there are .*ulx3s-85f"),
     (("model", "none.toml"), {}, gradgate.GradgateError, "none.toml: cannot be read"),
     (("model", 7), {}, TypeError, "board must be"),
