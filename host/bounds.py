@@ -20,8 +20,8 @@ class Bounds:
     dram_cycles : float
         Every operand read once, every result written once, at the peak bandwidth of memory.
     bytes : float
-        Least traffic with this much memory on chip (see `on_chip_words`), of a pass that finds none
-        of its operands there.
+        Least traffic with this much memory on chip (see `on_chip_words`), of a pass that finds
+        nothing there but what is said to be.
     """
 
     compute_cycles: int
@@ -36,7 +36,7 @@ def on_chip_words(config):
     return (tiles + 2 * config.acc_depth * config.tm * 4) // 4
 
 
-def bounds(window, kind, config, timing, fused=True):
+def bounds(window, kind, config, timing, fused=True, held=False):
     """Bounds of one pass of a convolution.
 
     Parameters
@@ -47,17 +47,21 @@ def bounds(window, kind, config, timing, fused=True):
     fused : bool
         dW: the gradient becomes a new weight at once (reads and writes the master) instead of being
         stored.
+    held : bool
+        The weights are on the chip when the pass begins.
     """
     w = window
     taps = prod(w.kernel)
     macs = w.images * prod(w.out) * w.m * w.n * taps
     out, source = (w.images * prod(size) * n for size, n in ((w.drained, w.m), (w.size, w.n)))
     touched = min(source, w.images * w.n * prod(w.out) * taps)  # strides may leave pixels out
-    weights, e = w.m * w.n * taps, config.elem_bytes
+    e = config.elem_bytes
+    weights = w.m * w.n * taps
+    loaded = 0 if held else weights
     if kind == "forward":
-        read, written = (touched + weights) * e, out * e
+        read, written = (touched + loaded) * e, out * e
     elif kind == "dX":
-        read, written = (out + weights) * e, source * e
+        read, written = (out + loaded) * e, source * e
     else:
         read, written = (out + touched) * e, weights * 4
         if fused:
@@ -68,7 +72,7 @@ def bounds(window, kind, config, timing, fused=True):
     edge = min(1.0, prod(w.size) / (prod(w.out) * prod(w.stride)))
     streamed = 2 * macs / sqrt(max(1.0, reuse) * words) * sqrt(edge) * e
     # beginning and end of the argument: what fits on chip may count twice
-    least = max(read, streamed - 2 * 4 * words) + written
+    least = max(read, streamed - 2 * 4 * words - (weights - loaded) * e) + written
     if timing.shared:
         moved = read + written
     else:

@@ -239,6 +239,13 @@ class Machine:
             streams = [stream for stream in streams if not stream.channel & 1]
         return Work(pixels * per, tuple(streams), lead, tail, beats, writes=writes, burst=burst)
 
+    def vector_cycles(self, f):
+        """Time that a POST takes of the vector unit and of memory, whichever is more."""
+        work, channels = self.post(f), {}
+        for stream in (*work.streams, *work.writes):
+            channels[stream.channel] = channels.get(stream.channel, 0.0) + stream.among
+        return max(work.cycles, *channels.values())
+
     def work(self, unit, f):
         """Sweeps of a COMPUTE, Work of any other instruction."""
         if unit == Unit.COMPUTE:

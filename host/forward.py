@@ -30,7 +30,18 @@ def loop_order(tile, places, blocks):
 
 
 def forward(
-    lw, w, x, out, *, weights=None, bias=False, relu=False, scale=None, tags=None, padneg=False
+    lw,
+    w,
+    x,
+    out,
+    *,
+    weights=None,
+    bias=False,
+    relu=False,
+    scale=None,
+    tags=None,
+    padneg=False,
+    resident=None,
 ):
     """Emit the pass of Window `w` from feature map `x` to `out`.
 
@@ -45,26 +56,32 @@ def forward(
         Where the winners of `w.pool` go.
     padneg : bool
         Pad with the most negative number instead of zero.
+    resident : Resident or None
+        Leave the weights in buffer A.
     """
-    tile = lw.scheduler.forward(w)
-    if not w.ident:
+    tile = lw.tile("forward", w, held=resident)
+    area = None
+    if resident:
+        area = lw.a.hold(resident.slots, tile.a_words)
+    elif not w.ident:
         lw.a.partition(tile.a_words)
     lw.b.partition(tile.b_words)
     places = pixel_tiles(out.images, out.rows, out.cols, tile)
     bias = weights if bias else None
     for place, blocks in loop_order(tile, places, out.blocks):
-        region, acc = lw.region()
         (_, ni), (_, nr), (_, nc) = place
         pixels = ni * w.pooled(0, nr) * w.pooled(1, nc)
+        region, acc = lw.region(len(blocks) * pixels)
         bases = [region + number * pixels for number in range(len(blocks))]
         for index, chunk in enumerate(tile.chunks):
             for block, base in zip(blocks, bases, strict=True):
-                _multiply(lw, w, x, weights, place, block, index, chunk, base, acc, padneg)
+                _multiply(lw, area, w, x, weights, place, block, index, chunk, base, acc, padneg)
+        lw.filled()
         for block, base in zip(blocks, bases, strict=True):
             _drain(lw, w, out, place, block, base, acc, bias, relu, scale, tags)
 
 
-def _multiply(lw, w, x, weights, place, block, index, chunk, base, acc, padneg):
+def _multiply(lw, area, w, x, weights, place, block, index, chunk, base, acc, padneg):
     config = lw.config
     tm, tn = config.tm, config.tn
     images, (r0, nr), (c0, nc) = place
@@ -109,9 +126,9 @@ def _multiply(lw, w, x, weights, place, block, index, chunk, base, acc, padneg):
         return
     per = tn // tm
     first = block // per * per
-    a = lw.a.tile(
-        (first, index),
-        lambda slot: load_weights(
+
+    def load(slot):
+        load_weights(
             lw,
             slot,
             weights,
@@ -123,8 +140,13 @@ def _multiply(lw, w, x, weights, place, block, index, chunk, base, acc, padneg):
             base=slot.base,
             k2=1,
             k0=4 if w.packed else 0,
-        ),
-    )
+        )
+
+    key = first // per, index
+    if area is None:
+        a = lw.a.tile(key, load)
+    else:
+        a = area.tile(key, load, len(area.slots) // -(-weights.blocks // per) * key[0] + index)
     fields |= {
         "a_pix": 1,
         "abase": a.base,

@@ -74,7 +74,7 @@ def stored_bytes(kind, window, config):
     return {"forward": (weights, below), "dX": (weights, above), "dW": (above, below)}[kind]
 
 
-def nest(kind, window, tile, config, select=False):
+def nest(kind, window, tile, config, select=False, held=0):
     """Nest of a pass.
 
     Parameters
@@ -87,6 +87,8 @@ def nest(kind, window, tile, config, select=False):
     config : Config
     select : bool
         Tags choose the lanes of an identity: dX of a maximum pooling.
+    held : int
+        Words of buffer A with all the weights, which an earlier pass has left there; 0: none.
     """
     w, tm, tn = window, config.tm, config.tn
     whole = {"forward": w.drained, "dX": w.size, "dW": w.out}[kind]
@@ -129,6 +131,8 @@ def nest(kind, window, tile, config, select=False):
     if not w.ident or select:
         operand = "tags" if w.ident else names[0]
         a = Buffer(operand, tile.a_words, min(SLOTS_MAX, config.a_depth // tile.a_words))
+    if held:
+        a = Buffer(names[0], held, 1)
     b = Buffer(names[1], tile.b_words, min(SLOTS_MAX, config.b_depth // tile.b_words))
 
     # from inside out: how many tiles of each buffer one execution of the loop needs
@@ -138,7 +142,7 @@ def nest(kind, window, tile, config, select=False):
         need = [need[0] * (tiles_a if new_a else 1), need[1] * (count if new_b else 1)]
         inside = inside and not (new_region and count > 1)
         levels = (
-            "-" if a is None else "A" if need[0] <= a.slots else DRAM,
+            "-" if a is None else "A" if held or need[0] <= a.slots else DRAM,
             "B" if need[1] <= b.slots else DRAM,
             ACC if inside else DRAM,
         )

@@ -2,13 +2,15 @@
 
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 
-from .backward import backward
+from .backward import InputGradient
 from .buffers import Lowering
 from .forward import forward
+from .resident import residents
 from .tensors import FeatureMap, Weights
 from .tiling import Window
-from .update import refresh, sgd, weight_gradient
+from .update import WeightGradient, refresh, sgd
 
 __all__ = ["Step", "steps_of", "Tensors", "forward_program", "backward_program", "update_program"]
 
@@ -161,6 +163,11 @@ class Tensors:
                 else self._map("input gradient", first.source, fmt="fp32", region="input gradient")
             )
 
+    @cached_property
+    def residents(self):
+        """{number of the step: Resident} of weights that `forward_program` leaves in buffer A."""
+        return residents(self) if self.train else {}
+
     @property
     def loss_gradient(self):
         """Where the host puts the gradient of the network's output."""
@@ -173,6 +180,11 @@ class Tensors:
     def windows(self, i):
         """The Window of step `i`, for layers with weights."""
         return self.steps[i].window(self.images, self.config, self.thin and i == 0)
+
+    def pooling(self, i):
+        """The Window of step `i` in the backward pass, for a pooling."""
+        step = self.steps[i]
+        return _pooling(step.layer, self.images, step.n, self.config, back=True)
 
     def place(self, arena):
         """Give every tensor its address. Raises OutOfMemoryError."""
@@ -205,9 +217,10 @@ def _pooling(window, images, channels, config, *, back):
     )
 
 
-def forward_program(t):
-    """The Program that takes `t.x` to the output of the last step."""
-    lw = Lowering(t.scheduler)
+def forward_program(t, notify=lambda text: None):
+    """The Program that takes `t.x` to the output of the last step; `notify` is called with the name
+    of each pass before its tile is chosen."""
+    lw = Lowering(t.scheduler, notify)
     for i, step in enumerate(t.steps):
         layer, out, tags = step.layer, t.outputs[i], t.tags[i]
         lw.program.label = layer.name, "forward"
@@ -222,6 +235,7 @@ def forward_program(t):
                 bias=layer.bias is not None,
                 relu=layer.relu,
                 tags=tags,
+                resident=t.residents.get(i),
             )
         elif layer.op == "maxpool":
             size = tuple(s + 2 * p for s, p in zip(layer.source[1:], layer.padding, strict=True))
@@ -282,7 +296,7 @@ def _mask_loss(lw, t):
     lw.post(here, lw.memory(target, images), *loops(target), target.address, **source)
 
 
-def backward_program(t, train, momentum=None):
+def backward_program(t, train, momentum=None, resident=False, notify=lambda text: None):
     """The Program from the gradient of the output to gradients or updates of the weights.
 
     Parameters
@@ -293,16 +307,23 @@ def backward_program(t, train, momentum=None):
     momentum : list of bool, or None
         Per step whether its update uses momentum; patch key of an update is the number of the step.
         None: store the gradients instead of updating.
+    resident : bool
+        Whether `forward_program` ran right before, so that buffer A holds `t.residents`.
+    notify : function
+        As for `forward_program`.
 
     The input gradient is made if `t` has room for it. Gradients of features use the weights from
     before the update. Gradients of what needs none are not computed.
     """
-    lw, fused = Lowering(t.scheduler), momentum is not None
+    lw, fused = Lowering(t.scheduler, notify), momentum is not None
     wanted = [any(flags) for flags in train]
     if t.unmasked is not None:
         lw.program.label = t.steps[-1].layer.name, "dX"
         _mask_loss(lw, t)
-    updated = []
+    held = {}
+    if resident:
+        held = {i: (r, lw.a.hold(1, r.words)) for i, r in t.residents.items()}
+    updated, late = [], []
     for i in range(len(t.steps) - 1, -1, -1):
         step, dy = t.steps[i], t.gradients[i]
         layer, below = step.layer, t.input_gradient or any(wanted[:i])
@@ -313,7 +334,7 @@ def backward_program(t, train, momentum=None):
         mask = x if i and t.steps[i - 1].layer.relu else None
         if below and layer.op != "relu":
             if layer.op == "conv":
-                backward(
+                InputGradient(
                     lw,
                     t.windows(i),
                     dy,
@@ -321,22 +342,25 @@ def backward_program(t, train, momentum=None):
                     weights=step.weights,
                     tags=t.tags[i],
                     mask=_view(step, mask),
-                )
+                    resident=held.get(i),
+                ).emit()
             else:
-                backward(
+                InputGradient(
                     lw,
-                    _pooling(layer, t.images, step.n, t.config, back=True),
+                    t.pooling(i),
                     dy,
                     dx,
                     tags=t.tags[i],
                     mask=mask,
                     scale=_scale(layer) if layer.op == "avgpool" else None,
-                )
+                ).emit()
+        if i in held:
+            lw.a.release()
         if wanted[i]:
             # here, because the vector unit has little to do while weight gradients accumulate
             _refresh_all(lw, updated)
             lw.program.label = layer.name, "dW"
-            weight_gradient(
+            gradient = WeightGradient(
                 lw,
                 t.windows(i),
                 _view(step, x),
@@ -347,8 +371,13 @@ def backward_program(t, train, momentum=None):
                 key=i if fused else None,
                 momentum=fused and momentum[i],
             )
-            updated = [step] if fused else []
-    _refresh_all(lw, updated)
+            # not before other linear layers, for whose weights the array will have to wait anyway
+            wait = layer.linear and any(wanted[:i]) and not any(s.layer.linear for s in t.steps[:i])
+            waits = gradient.emit(wait)
+            updated = [step] if fused and not waits else []
+            late += [step] if fused and waits else []
+    lw.background.finish()
+    _refresh_all(lw, updated + late)
     return lw.finished()
 
 

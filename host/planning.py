@@ -7,7 +7,6 @@ import torch
 from gradgate.hw.isa import Unit
 
 from .bounds import bounds
-from .errors import UnsupportedError
 from .graph import trace
 from .nests import nest, stored_bytes
 from .profile import pass_macs, pass_times
@@ -66,41 +65,6 @@ def scheduled(network):
     return found
 
 
-class _Recorder:
-    """A Scheduler that notes for which pass it has been asked, and what it said."""
-
-    def __init__(self, scheduler, labels, config, notify):
-        self._scheduler, self._labels = scheduler, iter(labels)
-        self._config, self._notify = config, notify
-        self.nests = {}  # (layer, pass) -> (Nest, Window)
-
-    def __getattr__(self, name):
-        return getattr(self._scheduler, name)
-
-    def _ask(self, kind, window, choose, *select):
-        layer, name = label = next(self._labels)
-        assert name == kind
-        self._notify(f"{layer} {name}")
-        try:
-            tile = choose(window, *select)
-        except UnsupportedError as error:
-            raise UnsupportedError(
-                f"{layer} {name}: {error}; it needs a build with a larger a_depth, b_depth or "
-                "acc_depth"
-            ) from None
-        self.nests[label] = nest(kind, window, tile, self._config, *select), window
-        return tile
-
-    def forward(self, window):
-        return self._ask("forward", window, self._scheduler.forward)
-
-    def backward(self, window, select=False):
-        return self._ask("dX", window, self._scheduler.backward, select)
-
-    def gradient(self, window):
-        return self._ask("dW", window, self._scheduler.gradient)
-
-
 def plan(module, shape, board, batch, momentum=False, notify=lambda text: None):
     """Plan a fused training step.
 
@@ -127,9 +91,7 @@ def plan(module, shape, board, batch, momentum=False, notify=lambda text: None):
         config=config, timing=timing, memory_size=board.memory_size, resident=None
     )
     runtime = Runtime(network, device)
-    labels = scheduled(network)
-    runtime.scheduler = recorder = _Recorder(runtime.scheduler, labels, config, notify)
-    programs, memory = runtime.step_programs(batch, momentum=momentum)
+    programs, memory = runtime.step_programs(batch, momentum, notify)
 
     macs, found, cycles = pass_macs(network, batch), [], 0
     for name, program in zip(("forward", "backward"), programs, strict=True):
@@ -140,15 +102,17 @@ def plan(module, shape, board, batch, momentum=False, notify=lambda text: None):
         for time in pass_times(program, config, macs, run.records, run.cycles):
             label = time.layer, time.kind
             one = PlannedPass(time, usage[label].array_cycles)
-            if label in recorder.nests:
-                one.nest, window = recorder.nests[label]
+            if label in program.tiles:
+                cut = program.tiles[label]
+                window = cut.window
+                one.nest = nest(time.kind, window, cut.tile, config, *cut.select, held=cut.held)
                 stored = dict(zip("ab", stored_bytes(time.kind, window, config), strict=True))
                 one.loads = {
                     side: (count, size, size / stored[side])
                     for side, (count, size) in loads.get(label, {}).items()
                 }
                 if not window.ident:
-                    one.bounds = bounds(window, time.kind, config, timing)
+                    one.bounds = bounds(window, time.kind, config, timing, held=bool(cut.held))
             found.append(one)
     return Plan(found, memory, cycles)
 

@@ -7,10 +7,10 @@ record of the unit's k-th instruction in program order. The device `rtl` measure
 (`Counters.records`), `gradgate.timeline.predict` computes them; in what follows it makes no
 difference which.
 
-Cycles of a pass: passes follow each other in the order of what they compute. Pass p ends when its
-last COMPUTE is done and the pass before has ended: end(p) = max(end(p-1), that). A pass without
-COMPUTE ends where the one before ended, it is hidden behind others; but the last pass of a program
-ends with the program. cycles(p) = end(p) - end(p-1), so the passes add up to the program's cycles.
+Cycles of a pass: the array decides. From when a COMPUTE is done, and all before it are, to when the
+next one is, time belongs to the pass of the next one; before the first COMPUTE to its pass, after
+the last one to the last pass of the program. So a pass without COMPUTE takes no time, it is hidden
+behind others, and the passes add up to the program's cycles.
 
 Per pass and unit, in cycles:
 
@@ -135,7 +135,7 @@ def pass_times(program, config, macs, records=None, cycles=None):
     ]
     if records is None:
         return passes
-    ends = np.zeros(len(passes), np.int64)
+    took = np.zeros(len(passes), np.int64)
     for name, numbers in numbers_of_passes(program).items():
         own = records[name]
         if len(own) != len(numbers):
@@ -155,11 +155,11 @@ def pass_times(program, config, macs, records=None, cycles=None):
         for one, *values in zip(passes, *columns, strict=True):
             one.units[name] = UnitTime(*values)
         if name == "COMPUTE":
-            np.maximum.at(ends, numbers, own["done"].astype(np.int64))
-    ends = np.maximum.accumulate(ends)
-    ends[-1:] = cycles
-    for one, took in zip(passes, np.diff(ends, prepend=0), strict=True):
-        one.cycles = int(took)
+            ends = np.maximum.accumulate(own["done"].astype(np.int64))
+            np.add.at(took, numbers, np.diff(ends, prepend=0))
+    took[-1:] += cycles - took.sum()
+    for one, own in zip(passes, took.tolist(), strict=True):
+        one.cycles = own
     return passes
 
 

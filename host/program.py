@@ -1,10 +1,11 @@
 """The assembler: instructions with what they touch in, bytes with tokens in order out."""
 
 import struct
+from dataclasses import dataclass
 
 from gradgate.hw.isa import BYTES, WORDS, Unit, encode
 
-__all__ = ["Program", "Hazard", "runs"]
+__all__ = ["Hazard", "Program", "Tiling", "runs"]
 
 LOOP_MAX = 0xFFFF
 
@@ -40,6 +41,26 @@ def runs(loops, length, beat_bytes, depth):
     return [(1, 0)] * (depth - len(loops)) + loops, length // beat_bytes
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """How a pass was cut.
+
+    Parameters
+    ----------
+    window : Window
+    tile : Tile
+    select : tuple
+        What else the scheduler was told.
+    held : int
+        Words of buffer A with the weights, which an earlier pass has left there; 0: none.
+    """
+
+    window: object
+    tile: object
+    select: tuple = ()
+    held: int = 0
+
+
 class Hazard:
     """Who has last read and written something: a buffer slot, accumulators, a piece of memory."""
 
@@ -65,6 +86,7 @@ class Program:
         self._waited = {}  # (from, to) -> latest index waited for
         self._patches = []  # (index, key)
         self.label = None  # of the instructions that follow: (layer name, pass)
+        self.tiles = {}  # label -> Tiling
         self._labels = []
 
     def __len__(self):

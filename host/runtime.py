@@ -43,6 +43,7 @@ class Runtime:
         self.counters = {}  # pass -> Counters of all its runs
         self.ran = {}  # pass -> (Program, images, Counters) of its last run
         self.generation = 0  # counts what overwrites activations
+        self._buffers = None  # the plan whose `forward` left its weights in the tile buffers
         arena = Arena(0, device.memory_size, device.memory_size)
         wanted = []
         for w in self.weights:
@@ -118,6 +119,7 @@ class Runtime:
             plan.programs[key] = plan.arena.place(f"{kind} program", len(data)), program, data
         address, program, data = plan.programs[key]
         self._use(plan)
+        self._buffers = None
         if key not in plan.uploaded:
             self.device.write(address, data)
             plan.uploaded[key] = None
@@ -150,6 +152,7 @@ class Runtime:
         self._run(
             plan, "forward" if t.train else "inference", "forward", lambda: forward_program(t)
         )
+        self._buffers = plan
         out = t.outputs[-1]
         return out.unpack(self.device.read(out.address, out.size))
 
@@ -171,11 +174,12 @@ class Runtime:
         data = target.pack(gradient.reshape(t.images, *self.steps[-1].layer.output))
         self.device.write(target.address, data)
         train, momentum = tuple(train), None if hyper is None else self._with_momentum(hyper)
+        resident = self._buffers is plan
         run = (
             plan,
             "backward",
-            ("backward", train, momentum),
-            lambda: backward_program(t, train, momentum),
+            ("backward", train, momentum, resident),
+            lambda: backward_program(t, train, momentum, resident),
         )
         if hyper is None:
             self._run(*run)
@@ -186,17 +190,17 @@ class Runtime:
         """Per step whether its update uses momentum."""
         return tuple(i in hyper and hyper[i][1] != 0 for i in range(len(self.steps)))
 
-    def step_programs(self, images, momentum=True):
+    def step_programs(self, images, momentum=True, notify=lambda text: None):
         """What a fused training step of `images` runs, with or without momentum, and what is in
-        memory then.
+        memory then. `notify` is called with the name of each pass before it is compiled.
 
         Returns ([forward Program, backward Program], [(name, bytes)]).
         """
         plan = self.plan(images, train=True)
         train = tuple((step.weights is not None,) * 2 for step in self.steps)
         programs = [
-            forward_program(plan.tensors),
-            backward_program(plan.tensors, train, (momentum,) * len(self.steps)),
+            forward_program(plan.tensors, notify),
+            backward_program(plan.tensors, train, (momentum,) * len(self.steps), True, notify),
         ]
         sizes = [
             (f"{name} program", len(program.assemble()))
@@ -245,6 +249,7 @@ class Runtime:
     def write_weights(self, step, weight, bias):
         """Set weight and bias of a Step. Raises NumericError if a value is not finite."""
         w = step.weights
+        self._buffers = None
         written = [(w.master, w.pack(weight, bias))]
         if w.copied:
             written.append((w.copy, w.pack_copy(weight, bias)))

@@ -210,7 +210,7 @@ MUTANTS = (
            ("tests/sim/test_model.py::test_random_programs",)),
     # compiler
     Mutant("taps-not-rotated", "host/backward.py",
-           "\"bt1\": -span_c,", "\"bt1\": span_c,",
+           "\"bt1\": -cols[1],", "\"bt1\": cols[1],",
            "the gradient of a map is a correlation, not the transposed convolution",
            ("tests/host/test_gradients.py::test_layers",)),
     Mutant("bias-misplaced", "host/forward.py",
@@ -222,4 +222,12 @@ MUTANTS = (
            "(writes, (\"writers\", \"readers\"))", "(writes, (\"writers\",))",
            "a buffer is refilled while it is still read",
            ("tests/host/test_program.py::test_tokens_order_all_hazards",)),
+    Mutant("buffer-trusted", "host/runtime.py",
+           "resident = self._buffers is plan", "resident = True",
+           "dX takes weights from buffer A that are there no more, or are others",
+           ("tests/host/test_resident.py",)),
+    Mutant("waiting-overwritten", "host/buffers.py",
+           "if size > self.background.free(self._region):", "if False:",
+           "gradients that wait in the accumulators are overwritten",
+           ("tests/host/test_background.py",)),
 )
