@@ -149,6 +149,11 @@ class Machine:
         return PORT_OUT + self.timing.latency + PORT_IN
 
     @property
+    def read_ahead(self):
+        """Beats that a ReadDMA asks for before there is room behind it."""
+        return max(2 * self.config.max_burst, 64)
+
+    @property
     def fetch_cycles(self):
         """Time that a burst of the program takes from a channel: its beats, and a row there and
         back."""
@@ -199,7 +204,7 @@ class Machine:
         )
         lead = self.read_latency - before if beats else 0
         # the FIFO of its DMA holds what is asked for ahead of the buffer
-        depth = max(2 * self.config.max_burst, 64)
+        depth = self.read_ahead
         ahead = float("inf") if beats <= depth else depth - self.config.max_burst
         bursts = 4 + f["d_n1"] * f["d_n2"] * f["d_n3"] + beats / self.config.max_burst
         return Work(places, streams, lead, 1, active, bursts, ahead)

@@ -121,8 +121,9 @@ class _Timeline:
 
     # the sequencer
 
-    def arrival(self, number):
-        """Cycle in which the program's instruction `number` has come from memory."""
+    def arrival(self, now, number):
+        """Cycle in which the program's instruction `number` has come from memory; asked in the
+        cycle `now`."""
         per, window = self.fetch
         burst = number // per
         while len(self.asked) <= burst:
@@ -130,7 +131,7 @@ class _Timeline:
             if len(self.asked) >= window:
                 asked = max(asked, self.taken[len(self.asked) - window] + 2)
             self.asked.append(asked)
-            self.at(asked + self.machine.fetch_latency, self.disturb)
+            self.at(max(now, asked + self.machine.fetch_latency), self.disturb)
             # bursts come one after the other
             here = asked + self.machine.fetch_latency
             before = self.come[-1] + per * self.beats if self.come else 0
@@ -152,7 +153,7 @@ class _Timeline:
             number = len(queue.entered)
             if number - len(queue.start) >= QUEUE:
                 return
-            time = max(self.next_beat, self.arrival(self.dispatched), now)
+            time = max(self.next_beat, self.arrival(now, self.dispatched), now)
             self.next_beat = time + self.beats
             if (self.dispatched + 1) % self.fetch[0] == 0:
                 self.taken.append(self.next_beat)
@@ -256,9 +257,14 @@ class _Timeline:
         channel = self.machine.channel(2, False)
         took = self.machine.fetch_cycles
         for unit, work in self.flows.items():
-            used = sum(s.alone for s in work.streams if s.channel == channel)
-            if used:
-                queue = self.queues[unit]
+            here = [s for s in work.streams if s.channel == channel]
+            used = sum(s.alone for s in here)
+            queue = self.queues[unit]
+            since = self.machine.fetch_latency
+            left = queue.left - (now - since - queue.since) * queue.rate
+            # what had been asked for before comes before
+            late = [s for s in here if left / work.cycles * s.beats > self.machine.read_ahead]
+            if late:
                 queue.left -= (now - queue.since) * queue.rate
                 queue.left += took * min(1.0, used / work.cycles) * queue.rate
                 queue.since, queue.rate = now, 0.0  # when it ends is seen anew
