@@ -2,8 +2,8 @@
 
 `1x`, `lenet10`, `alexnet` and `vgg16` are the networks of EF-Train (Tang et al., TODAES 2022), with
 its shapes: batch norm and dropout are not in them, AlexNet is not grouped, and VGG-16 ends in an
-average pooling and one linear layer. `vgg16-block5`, `pointwise` and `strided` are small ones that
-show single kinds of layers.
+average pooling and one linear layer. `vgg16-block5`, `alexnet-fc`, `pointwise` and `strided` are
+small ones that show single kinds of layers.
 """
 
 import importlib
@@ -23,6 +23,7 @@ __all__ = [
     "alexnet",
     "vgg16",
     "vgg16_block5",
+    "alexnet_fc",
     "pointwise",
     "strided",
 ]
@@ -130,6 +131,15 @@ def vgg16_block5():
     )
 
 
+def alexnet_fc():
+    """The linear layers of AlexNet."""
+    return _chain(
+        fc6=nn.Linear(256 * 6 * 6, 4096),
+        fc7=nn.Linear(4096, 4096),
+        fc8=nn.Linear(4096, 1000),
+    )
+
+
 def pointwise():
     """1x1 convolutions as in bottlenecks, on the smallest maps and channels that count."""
     return _chain(
@@ -160,6 +170,7 @@ NETS = {
     "alexnet": (alexnet, (3, 227, 227)),
     "vgg16": (vgg16, (3, 224, 224)),
     "vgg16-block5": (vgg16_block5, (512, 14, 14)),
+    "alexnet-fc": (alexnet_fc, (256, 6, 6)),
     "pointwise": (pointwise, (64, 14, 14)),
     "strided": (strided, (3, 56, 56)),
 }
