@@ -61,7 +61,7 @@ def test_operations_of_a_training_step(name):
     assert 2 * (3 * sum(macs) - macs[0]) == TRAIN_FLOP[name]
 
 
-WIDE = "alexnet", "vgg16", "vgg16-block5"
+WIDE = "alexnet", "alexnet-fc", "vgg16", "vgg16-block5"
 
 
 @pytest.mark.parametrize("name", NETS)
