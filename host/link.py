@@ -44,15 +44,13 @@ class Statistics:
 
 @dataclass
 class _Sent:
-    """A request under way. Of all its copies that may still be answered, `first` and `last` say as
-    the how manieth frames of all they were sent."""
+    """A request under way; the last of `times` attempts was the frame number `frame` of all."""
 
     index: int
     request: Request
     number: int
+    frame: int
     times: int = 1
-    first: int = 0
-    last: int = 0
 
 
 @dataclass
@@ -178,7 +176,7 @@ class Link:
                     silent += 1
                     if silent >= self.attempts:
                         raise LinkError(f"no answer from {self.stream.name}{self._state(transfer)}")
-                    self._again(transfer, list(transfer.flight.values()), certain=False)
+                    self._again(transfer, list(transfer.flight.values()))
             except OSError as error:
                 self._reopen(error, transfer)
         return transfer.answers
@@ -199,11 +197,10 @@ class Link:
             is_register_write = request.operation == REGISTERS | WRITE
             if is_register_write and self._number == self._last_register_write:
                 self._advance()  # the device would take it for the same once more
-            sent = _Sent(index, request, self._number)
+            sent = _Sent(index, request, self._number, self._frames)
             if is_register_write:
                 self._last_register_write = sent.number
             self._advance()
-            sent.first = sent.last = self._frames
             self._frames += 1
             transfer.flight[sent.number] = sent
             data += request.encode(sent.number)
@@ -212,8 +209,8 @@ class Link:
     def _advance(self):
         self._number = (self._number + 1) % 256
 
-    def _again(self, transfer, lost, *, certain):
-        """Send requests once more; `certain`: no copy of them will be answered any more."""
+    def _again(self, transfer, lost):
+        """Send requests once more."""
         data = bytearray(b"\0")  # ends what may be the beginning of a frame
         for sent in lost:
             if sent.times >= self.attempts:
@@ -222,9 +219,7 @@ class Link:
                     + self._state(transfer)
                 )
             sent.times += 1
-            sent.last = self._frames
-            if certain:
-                sent.first = self._frames
+            sent.frame = self._frames
             self._frames += 1
             self.statistics.repeated += 1
             data += sent.request.encode(sent.number)
@@ -270,9 +265,9 @@ class Link:
         transfer.answered += 1
         transfer.moved += 4 * answer.words
         self.statistics.requests += 1
-        lost = [other for other in transfer.flight.values() if other.last < sent.first]
+        lost = [other for other in transfer.flight.values() if other.frame < sent.frame]
         if lost:
-            self._again(transfer, lost, certain=True)
+            self._again(transfer, lost)
 
     def _drain(self):
         """Read until nothing comes any more, and end whatever frame has begun."""
@@ -291,7 +286,7 @@ class Link:
             try:
                 self.stream.reopen()
                 self._pending.clear()
-                self._again(transfer, list(transfer.flight.values()), certain=True)
+                self._again(transfer, list(transfer.flight.values()))
                 return
             except OSError as again:
                 error = again

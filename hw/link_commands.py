@@ -39,8 +39,8 @@ class Commands(wiring.Component):
 
     Memory is accessed one beat at a time, each written beat acknowledged before the next, so that
     bursts of the engine never wait for the line. With memory that answers after l cycles a beat
-    takes about `l + 2 * beat_bytes`, much less than on the line. About 150 LUT4 on iCE40 with
-    beats of 32 bits and 17 bits of address.
+    takes about `l + beat_bytes + 5`, much less than on the line. About 220 LUT4 on iCE40 with beats
+    of 32 bits and 17 bits of address.
 
     Parameters
     ----------

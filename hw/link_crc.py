@@ -11,7 +11,7 @@ __all__ = ["SerialCRC"]
 class SerialCRC(wiring.Component):
     """CRC-32/JAMCRC of the bytes taken since `start`: the complement of what zlib computes.
 
-    A byte every 9 cycles; `sum` and `match` hold when `i` is ready again. About 40 LUT4.
+    A byte every 9 cycles; `sum` and `match` hold when `i` is ready again. About 75 LUT4.
 
     Members
     -------

@@ -19,7 +19,7 @@ class Receiver(wiring.Component):
 
     Nothing of a frame is on `o` before the last of it has come and been checked; of a frame that
     was damaged, or for which there is no room, nothing ever is. What is on `o` are whole requests
-    with their CRC, a byte a cycle. Takes a byte every 9 cycles. A RAM of 512 bytes; about 120 LUT4.
+    with their CRC, a byte a cycle. Takes a byte every 9 cycles. A RAM of 512 bytes; about 180 LUT4.
 
     Members
     -------

@@ -13,7 +13,7 @@ __all__ = ["Transmitter"]
 class Transmitter(wiring.Component):
     """Appends the CRC to each frame.
 
-    A byte every 9 cycles, and one cycle for the end of a frame. About 60 LUT4.
+    A byte every 9 cycles, and one cycle for the end of a frame. About 95 LUT4.
 
     Members
     -------

@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 
 import pytest
 from gradgate.frames import Request
@@ -103,6 +104,75 @@ def test_only_what_is_lost_is_sent_again():
     link.write(0, bytes(range(256)) * 100)
     assert twin.memory[:25600] == bytes(range(256)) * 100
     assert link.statistics.repeated == 1
+
+
+def test_a_lost_end_of_a_frame():
+    """It does not take the next attempt with it."""
+    twin, count = Twin(IDENTITY), [0]
+
+    def cut(data):
+        count[0] += 1
+        return data[:-1] if count[0] == 1 else data
+
+    link = link_to(twin)
+    link.stream.damage = cut
+    link.write(0, b"abcd")
+    assert link.statistics.repeated == 1
+
+
+def test_one_frame_that_is_lost_often():
+    """While others pass: their numbers do not come round to its own."""
+    twin, rng, count = Twin(IDENTITY, 1 << 17), random.Random(5), [0]
+    data = bytearray(rng.randbytes(120_000).replace(b"secret", b"public"))
+    data[256:262] = b"secret"
+
+    def lose(frame):
+        count[0] += b"secret" in frame
+        return b"" if b"secret" in frame and count[0] <= 15 else frame
+
+    link = link_to(twin, lose, attempts=30)
+    link.write(0, data)
+    assert twin.memory[:len(data)] == data
+    assert count[0] == 16 and link.statistics.repeated == 15
+
+
+class Late(Line):
+    """A line whose answers come after `delay` seconds, and then `pace` bytes at a time."""
+
+    def __init__(self, twin, delay, pace=10**6):
+        super().__init__(twin)
+        self.delay, self.pace, self.since = delay, pace, None
+
+    def write(self, data):
+        super().write(data)
+        self.since = self.since or time.monotonic()
+
+    def read(self):
+        time.sleep(0.001)
+        if not self._coming or time.monotonic() - self.since < self.delay:
+            return b""
+        data, self._coming = bytes(self._coming[:self.pace]), self._coming[self.pace:]
+        self.since = self.since if self._coming else None
+        return data
+
+
+def test_late_answers():
+    """All requests are sent too often, but not because of the answers to the first attempts."""
+    twin = Twin(IDENTITY)
+    link = Link(Late(twin, 0), patience=0.02, rate=1e6)
+    link.open(len(IDENTITY))
+    link.stream.delay = 0.05
+    link.write(0, b"x" * 20 * 256)
+    assert twin.memory[:5120] == b"x" * 5120
+    assert link.statistics.repeated in (20, 40)  # one or two attempts too early
+
+
+def test_a_session_begins_when_the_one_before_has_been_heard():
+    line = Late(Twin(IDENTITY), 0, pace=300)
+    line.write(b"".join(Request(2, 256, 17).encode(number) for number in range(256)))
+    link = Link(line, patience=0.005, rate=1e6, attempts=3)
+    assert link.open(len(IDENTITY)) == IDENTITY
+    assert link.statistics.repeated == link.statistics.ignored == 0
 
 
 def test_device_without_an_answer():

@@ -61,6 +61,7 @@ class Device(Twin):
 
 def test_memory_in_any_pieces():
     twin, rng = Device(), random.Random(0)
+    twin.memory[:] = rng.randbytes(len(twin.memory))
     with Terminal(twin) as terminal, SerialDevice(BOARD, terminal.port) as device:
         expected = bytearray(twin.memory)
         for size in (1, 2, 3, 4, 5, 7, 255, 257, 5000, 0):
