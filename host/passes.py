@@ -6,7 +6,7 @@ from functools import cached_property
 
 from .backward import InputGradient
 from .buffers import Lowering
-from .forward import forward
+from .forward import Forward
 from .resident import residents
 from .tensors import FeatureMap, Weights
 from .tiling import Window
@@ -225,21 +225,14 @@ def forward_program(t, notify=lambda text: None):
         layer, out, tags = step.layer, t.outputs[i], t.tags[i]
         lw.program.label = layer.name, "forward"
         x = _view(step, t.source(i))
+        what = {"relu": layer.relu, "tags": tags}
         if layer.op == "conv":
-            forward(
-                lw,
-                t.windows(i),
-                x,
-                out,
-                weights=step.weights,
-                bias=layer.bias is not None,
-                relu=layer.relu,
-                tags=tags,
-                resident=t.residents.get(i),
-            )
+            w = t.windows(i)
+            what |= {"weights": step.weights, "bias": layer.bias is not None}
+            what["resident"] = t.residents.get(i)
         elif layer.op == "maxpool":
             size = tuple(s + 2 * p for s, p in zip(layer.source[1:], layer.padding, strict=True))
-            window = Window(
+            w = Window(
                 t.images,
                 t.config.tm,
                 step.m,
@@ -249,16 +242,11 @@ def forward_program(t, notify=lambda text: None):
                 ident=True,
                 pool=(layer.kernel, layer.stride),
             )
-            forward(lw, window, x, out, relu=layer.relu, tags=tags, padneg=True)
+            what["padneg"] = True
         else:
-            forward(
-                lw,
-                _pooling(layer, t.images, step.m, t.config, back=False),
-                x,
-                out,
-                relu=layer.relu,
-                scale=_scale(layer) if layer.op == "avgpool" else None,
-            )
+            w = _pooling(layer, t.images, step.m, t.config, back=False)
+            what["scale"] = _scale(layer) if layer.op == "avgpool" else None
+        Forward(lw, w, x, out, **what).emit()
     return lw.finished()
 
 

@@ -41,13 +41,17 @@ class Resident:
         """Words from a group to the next."""
         return len(self.tile.chunks) * self.tile.a_words
 
+    def number(self, group, index):
+        """Of the slot of a group and chunk."""
+        return group * len(self.tile.chunks) + index
+
     def entry(self, group, channel):
         """(word, skew) of the first tap of an input channel, counted from the first slot."""
-        number, chunk = next(
+        index, chunk = next(
             (i, c) for i, c in enumerate(self.tile.chunks) if c.c0 <= channel < c.c0 + c.channels
         )
         past = channel - chunk.c0
-        return group * self.stride + number * self.tile.a_words + past * self.taps, past
+        return self.number(group, index) * self.tile.a_words + past * self.taps, past
 
 
 def residents(tensors):
