@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from .backward import InputGradient
 from .buffers import Lowering, TileBuffer
-from .forward import forward
+from .forward import Forward
 from .tensors import FeatureMap, Weights
 from .timeline import predict
 from .update import WeightGradient
@@ -87,7 +87,8 @@ def _emit(kind, lw, w, config, select):
         weights = Weights(kind, w.m, w.n, *w.kernel, config)
         weights.master, weights.momentum, weights.copy = next(place), next(place), next(place)
     if kind == "forward":
-        forward(lw, w, x, y, weights=weights, bias=weights is not None, relu=True, tags=tags)
+        bias = weights is not None
+        Forward(lw, w, x, y, weights=weights, bias=bias, relu=True, tags=tags).emit()
     elif kind == "backward":
         dx = feature_map(w.n, w.size)
         mask = feature_map(w.n, w.size)
