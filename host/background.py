@@ -6,7 +6,7 @@ __all__ = ["STARTED", "Background"]
 
 STARTED = 32  # cycles that a POST costs besides its work
 SHARE = 0.75  # of the accumulators that may hold results that wait
-WORTH = 64  # accumulators that a POST should take out at least
+WORTH = 24  # accumulators that a POST should take out at least
 
 
 class Background:
@@ -20,10 +20,13 @@ class Background:
     ----------
     depth : int
         Accumulators of a region.
+    pause : int or None
+        Cycles that the vector unit is to be idle before the array wants a region back: how much is
+        best depends on how regular the passes are. None: nothing may wait.
     """
 
-    def __init__(self, depth):
-        self._depth = depth
+    def __init__(self, depth, pause=0):
+        self._depth, self._pause = depth, pause
         self._free = [depth, depth]
         self._waiting = deque(), deque()  # per region: [first, entries, cycles, function]
 
@@ -42,7 +45,8 @@ class Background:
         halves = [0, 0]
         for size in sizes:
             halves[halves[1] < halves[0]] += size
-        return max(halves) <= SHARE * self._depth and not self.waiting
+        fits = max(halves) <= SHARE * self._depth
+        return self._pause is not None and fits and not self.waiting
 
     def reserve(self, size):
         """A place for `size` results: (region, first accumulator, counted from that of the
@@ -60,6 +64,7 @@ class Background:
         """The array works outside `region` for so many cycles, and the vector unit has nothing else
         to do: emits what fits."""
         waiting = self._waiting[region]
+        cycles -= self._pause or 0
         while waiting:
             first, entries, each, emit = waiting[0]
             left = entries - first

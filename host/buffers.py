@@ -150,13 +150,15 @@ class Lowering:
         For the device that the program is for.
     notify : function
         Called with the name of each pass before its tile is chosen.
+    pause : int or None
+        See Background.
     """
 
-    def __init__(self, scheduler, notify=lambda text: None):
+    def __init__(self, scheduler, notify=lambda text: None, pause=None):
         self.scheduler, self._notify = scheduler, notify
         config = self.config = scheduler.config
         self.program = Program()
-        self.background = Background(config.acc_depth)
+        self.background = Background(config.acc_depth, pause)
         self._machine = Machine(config, scheduler.timing)
         self.a, self.b = TileBuffer(config.a_depth), TileBuffer(config.b_depth)
         self._regions = [Hazard(), Hazard()]

@@ -10,7 +10,10 @@ from .forward import Forward
 from .resident import residents
 from .tensors import FeatureMap, Weights
 from .tiling import Window
+from .timeline import predict
 from .update import WeightGradient, refresh, sgd
+
+PAUSES = 50, 150, 400, None  # tried out where gradients wait in the accumulators
 
 __all__ = ["Step", "steps_of", "Tensors", "forward_program", "backward_program", "update_program"]
 
@@ -303,7 +306,19 @@ def backward_program(t, train, momentum=None, resident=False, notify=lambda text
     The input gradient is made if `t` has room for it. Gradients of features use the weights from
     before the update. Gradients of what needs none are not computed.
     """
-    lw, fused = Lowering(t.scheduler, notify), momentum is not None
+    first, *others = PAUSES
+    program, waited = _backward(t, train, momentum, resident, notify, first)
+    if not waited:
+        return program
+    found = [program]
+    found += [_backward(t, train, momentum, resident, notify, pause)[0] for pause in others]
+    timing = t.scheduler.timing
+    return min(found, key=lambda program: predict(program, t.config, timing).cycles)
+
+
+def _backward(t, train, momentum, resident, notify, pause):
+    """(backward Program, whether any gradient waits in the accumulators)."""
+    lw, fused = Lowering(t.scheduler, notify, pause), momentum is not None
     wanted = [any(flags) for flags in train]
     if t.unmasked is not None:
         lw.program.label = t.steps[-1].layer.name, "dX"
@@ -311,7 +326,7 @@ def backward_program(t, train, momentum=None, resident=False, notify=lambda text
     held = {}
     if resident:
         held = {i: (r, lw.a.hold(1, r.words)) for i, r in t.residents.items()}
-    updated, late = [], []
+    updated, late, waited = [], [], False
     for i in range(len(t.steps) - 1, -1, -1):
         step, dy = t.steps[i], t.gradients[i]
         layer, below = step.layer, t.input_gradient or any(wanted[:i])
@@ -362,11 +377,12 @@ def backward_program(t, train, momentum=None, resident=False, notify=lambda text
             # not before other linear layers, for whose weights the array will have to wait anyway
             wait = layer.linear and any(wanted[:i]) and not any(s.layer.linear for s in t.steps[:i])
             waits = gradient.emit(wait)
+            waited |= waits
             updated = [step] if fused and not waits else []
             late += [step] if fused and waits else []
     lw.background.finish()
     _refresh_all(lw, updated + late)
-    return lw.finished()
+    return lw.finished(), waited
 
 
 def _refresh_all(lw, steps):

@@ -4,7 +4,7 @@ import gradgate
 import pytest
 import torch
 import torch.nn.functional as F
-from gradgate import background
+from gradgate import passes
 from gradgate.background import STARTED, WORTH, Background
 from gradgate.boards import MemoryTiming
 from gradgate.buffers import Lowering
@@ -12,6 +12,7 @@ from gradgate.hw.config import Config
 from gradgate.hw.isa import Unit
 from gradgate.scheduler import scheduler
 from gradgate.sim.model import ModelDevice
+from gradgate.timeline import predict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -82,6 +83,7 @@ def test_an_update_waits_for_convolutions_and_stays_the_same(monkeypatch, featur
     net = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, features, 3),
                         nn.ReLU(), nn.MaxPool2d(5), nn.Flatten(), nn.Linear(features, 9))
     x, y = torch.randn(3, 3, 7, 7), torch.randn(3, 9)
+    monkeypatch.setattr(passes, "PAUSES", (0,))
     got, program = trained(net, x, y, momentum)
     posts, last = updates(program, "6")
     # convolutions compute before the update is complete
@@ -94,13 +96,13 @@ def test_an_update_waits_for_convolutions_and_stays_the_same(monkeypatch, featur
             if unit == Unit.COMPUTE and label[0] != "6"]
     assert late and (features < 60 or len(posts) > 2)
 
-    monkeypatch.setattr(background, "SHARE", 0.0)
+    monkeypatch.setattr(passes, "PAUSES", (None,))
     wanted, program = trained(net, x, y, momentum)
     assert all(torch.equal(got[name], wanted[name]) for name in wanted)
 
 
 def test_a_region_that_is_needed_is_emptied_first():
-    lw, taken = Lowering(scheduler(CONFIG, MemoryTiming())), []
+    lw, taken = Lowering(scheduler(CONFIG, MemoryTiming()), pause=0), []
     for size in (40, 70):
         number, _, _ = lw.put_off(size)
         lw.background.add(number, size, 4, lambda first, count: taken.append(count))
@@ -110,3 +112,22 @@ def test_a_region_that_is_needed_is_emptied_first():
     lw.region(128 - 40)
     lw.region(128 - 40)
     assert sorted(taken) == [40, 70]
+
+
+def test_whether_it_waits_and_how_long_is_tried_out():
+    torch.manual_seed(5)
+    net = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, 60, 3), nn.ReLU(),
+                        nn.MaxPool2d(5), nn.Flatten(), nn.Linear(60, 9))
+    device = ModelDevice(CONFIG, 4 << 20)
+    model = gradgate.compile(net, (torch.zeros(1, 3, 7, 7),), device)
+    tensors = model.runtime.plan(2, train=True).tensors
+    train = [(step.weights is not None,) * 2 for step in model.runtime.steps]
+
+    def cycles(pauses):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(passes, "PAUSES", pauses)
+            program = passes.backward_program(tensors, train, [False] * len(train))
+        return predict(program, CONFIG, device.timing).cycles
+
+    alone = [cycles((pause,)) for pause in (0, 60, None)]
+    assert len(set(alone)) > 1 and cycles((0, 60, None)) == min(alone)
