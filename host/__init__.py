@@ -8,8 +8,10 @@ from .devices import device
 from .errors import (
     BusError,
     DeviceError,
+    DeviceReset,
     DeviceTimeout,
     GradgateError,
+    LinkError,
     NumericError,
     OutOfMemoryError,
     ProgramError,
@@ -34,4 +36,6 @@ __all__ = [
     "BusError",
     "ProgramError",
     "NumericError",
+    "LinkError",
+    "DeviceReset",
 ]

@@ -17,7 +17,8 @@ DESCRIPTION = """\
 Train convolutional networks on an FPGA, or on its exact simulation.
 
 Backends (--device): `model` executes the device's program bit for bit without a clock; `rtl`
-simulates the gateware cycle by cycle. Both give the same weights to the last bit."""
+simulates the gateware cycle by cycle; `serial://PORT` is a board at a serial port. All give the
+same weights to the last bit."""
 
 
 def _device(parser, command):
@@ -25,7 +26,7 @@ def _device(parser, command):
         "--device",
         default=command.DEVICE,
         metavar="NAME",
-        help="backend: model or rtl (default: %(default)s)",
+        help="backend: model, rtl or serial://PORT (default: %(default)s)",
     )
 
 

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from .boards import Board
 from .device import Device
-from .errors import UnsupportedError
+from .errors import DeviceError, UnsupportedError
 from .graph import trace
 from .parameter import DeviceParameter, array_of, plain
 from .profile import Profile
@@ -61,7 +61,7 @@ class CompiledModel(nn.Module):
 
     def __init__(self, network, parameters, device):
         super().__init__()
-        if device.resident is not None:
+        if device.resident is not None and not device.resident.lost:
             device.resident.leave()
         self.runtime = Runtime(network, device)
         self.version = 0  # counts changes of the weights
@@ -141,7 +141,6 @@ class CompiledModel(nn.Module):
         """Bring the parameters' values from the device, if it has changed them."""
         if not self._stale:
             return
-        self._stale = False
         with plain(), torch.no_grad():
             for step, weight, bias in self._slots:
                 values = self.runtime.read_weights(step, tuple(weight.shape))
@@ -149,6 +148,7 @@ class CompiledModel(nn.Module):
                     if p is not None:
                         p.copy_(torch.from_numpy(value))
                         p.shadow = value
+        self._stale = False
 
     def push(self):
         """Take values written into parameters to the device. The passes do this by themselves.
@@ -210,12 +210,36 @@ class CompiledModel(nn.Module):
         return state
 
     def load_state_dict(self, state_dict, strict=True, assign=False):
-        """As of any module, and takes the values to the device."""
+        """As of any module, and takes the values to the device.
+
+        When a failed update has made the weights on the device unknown, this makes them known
+        again: then all must be in `state_dict`, and momentum is zero afterwards.
+        """
+        if self.runtime.lost:
+            return self._restore(state_dict, strict)
         self.fetch()
         result = super().load_state_dict(state_dict, strict=strict)
         for p in self._slot_parameters():
             p.touched = True
         self.push()
+        return result
+
+    def _restore(self, state_dict, strict):
+        """load_state_dict for a device whose weights are unknown."""
+        missing = [name for name, _ in self.named_parameters() if name not in state_dict]
+        if missing:
+            raise DeviceError(f"{self.runtime.lost}; the state given lacks {', '.join(missing)}")
+        # what the device holds is not to be fetched any more
+        lost, self.runtime.lost, self._stale = self.runtime.lost, None, False
+        try:
+            result = super().load_state_dict(state_dict, strict=strict)
+            for slot in self._slots:
+                self._upload(slot)
+            self.load_momenta({})
+        except BaseException:
+            self.runtime.lost, self._stale = lost, True
+            raise
+        self.version += 1
         return result
 
     def _apply(self, *args, **kwargs):

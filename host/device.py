@@ -60,7 +60,8 @@ class Counters:
 
 class Device(ABC):
     """One gradgate device: `config` (gradgate.hw.config.Config), `memory_size` in bytes, `name`,
-    and `timing`, the MemoryTiming to plan for.
+    and `timing`, the MemoryTiming to plan for. `reads_are_cheap` if reading all weights takes next
+    to no time.
 
     Addresses are byte addresses from 0. After any exception of `run` the device is reset and
     usable; its memory keeps its contents.
@@ -69,6 +70,7 @@ class Device(ABC):
     name: str
     memory_size: int
     timing = MemoryTiming()
+    reads_are_cheap = True
     resident = None  # the Runtime whose network is in memory
 
     @abstractmethod

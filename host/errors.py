@@ -9,6 +9,8 @@ __all__ = [
     "BusError",
     "ProgramError",
     "NumericError",
+    "LinkError",
+    "DeviceReset",
 ]
 
 
@@ -42,3 +44,11 @@ class ProgramError(DeviceError):
 
 class NumericError(DeviceError, ArithmeticError):
     """A number overflowed, or an infinity or NaN was read."""
+
+
+class LinkError(DeviceError):
+    """The device does not answer, or the port is gone; the message says what was under way."""
+
+
+class DeviceReset(LinkError):
+    """The device has been reset or configured anew: what was in its memory may be gone."""

@@ -6,24 +6,16 @@ from dataclasses import dataclass, field
 
 from gradgate.hw.link_format import FRESH, IDENTITY, PAYLOAD, REGISTERS, WRITE
 
-from .errors import DeviceError
+from .errors import DeviceReset, LinkError
 from .frames import Request, Response
 
-__all__ = ["Link", "LinkError", "DeviceReset", "Statistics"]
+__all__ = ["Link", "Statistics"]
 
 WINDOW = 32  # requests under way: those of a read fill 384 of the 512 bytes that the device keeps
 _SPAN = 128  # of sequence numbers under way, so that none is taken for one of the round before
 _SLOWEST = 2.0  # seconds between two attempts, at most
 _QUIET = 0.05  # seconds of silence after which nothing more is expected
 _FRAME = 16  # bytes of a request and its response without their payload, at most
-
-
-class LinkError(DeviceError):
-    """The device does not answer, or the port is gone; the message says what was under way."""
-
-
-class DeviceReset(LinkError):
-    """The device has been reset or configured anew: what was in its memory may be gone."""
 
 
 @dataclass

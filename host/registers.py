@@ -2,13 +2,26 @@
 
 from gradgate.hw import isa
 from gradgate.hw.control import REGISTERS
-from gradgate.sim.rtl import FAULTS, STATES
 
 from .device import UNITS, Counters
+from .errors import BusError, DeviceTimeout, NumericError, ProgramError
 
-__all__ = ["COUNT", "Registers"]
+__all__ = ["COUNT", "RESET", "START", "Registers"]
 
+START, RESET = 1, 2  # CTRL
 COUNT = REGISTERS["WRITE_BEATS"] // 4 + 2  # registers, from address 0 on
+
+STATES = ("executing", "waiting for tokens", "queue empty")  # bits of a unit's byte of STATE
+# bit of STATUS, exception, what happened; the first that is set is reported
+FAULTS = (
+    (5, BusError, "memory answered an access with an error"),
+    (4, ProgramError, "unknown unit number in the program"),
+    (3, ProgramError, "a token counter overflowed"),
+    (2, DeviceTimeout, "no progress"),
+    (8, ProgramError, "tokens left at the end of the program"),
+    (6, NumericError, "an infinity or NaN was read"),
+    (7, NumericError, "a number overflowed"),
+)
 
 
 class Registers:

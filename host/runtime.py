@@ -1,6 +1,7 @@
 """A network on a device: weights in memory, programs built per batch size, and running them."""
 
 from collections import OrderedDict
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
@@ -13,6 +14,11 @@ from .scheduler import scheduler
 __all__ = ["Runtime"]
 
 PLANS_MAX = 8
+LOST = (
+    "the weights on the device are unknown: a step that changes them has failed, and the host has "
+    "no copy. Load a saved state with load_state_dict(); momentum is then zero, until the "
+    "optimizer's state is loaded as well"
+)
 
 
 class _Plan:
@@ -43,6 +49,7 @@ class Runtime:
         self.counters = {}  # pass -> Counters of all its runs
         self.ran = {}  # pass -> (Program, images, Counters) of its last run
         self.generation = 0  # counts what overwrites activations
+        self.lost = None  # why the weights in memory are unknown, for the message
         self._buffers = None  # the plan whose `forward` left its weights in the tile buffers
         arena = Arena(0, device.memory_size, device.memory_size)
         wanted = []
@@ -112,7 +119,9 @@ class Runtime:
         return plan
 
     def _run(self, plan, kind, key, build, hyper=None):
-        """Run a program of a plan, built on first use; `hyper` fills its patches."""
+        """Run a program of a plan, built on first use; one that updates weights has `hyper`, which
+        fills its patches."""
+        self._check_known()
         if key not in plan.programs:
             program = build()
             data = program.assemble()
@@ -128,9 +137,11 @@ class Runtime:
                 self.device.write(address + offset, words)
             plan.uploaded[key] = hyper
         try:
-            counters = self.device.run(address)
+            with nullcontext() if hyper is None else self._updating():
+                counters = self.device.run(address)
         except DeviceError as error:
-            raise type(error)(f"{kind} pass, batch of {plan.tensors.images}: {error}") from error
+            text = f"{kind} pass, batch of {plan.tensors.images}: {error}"
+            raise type(error)(f"{text}\n{self.lost}" if self.lost else text) from error
         self.counters[kind] = self.counters.get(kind, Counters()) + counters
         self.ran[kind] = program, plan.tensors.images, counters
 
@@ -175,16 +186,13 @@ class Runtime:
         self.device.write(target.address, data)
         train, momentum = tuple(train), None if hyper is None else self._with_momentum(hyper)
         resident = self._buffers is plan
-        run = (
+        self._run(
             plan,
             "backward",
             ("backward", train, momentum, resident),
             lambda: backward_program(t, train, momentum, resident),
+            hyper,
         )
-        if hyper is None:
-            self._run(*run)
-        else:
-            self._updating(lambda: self._run(*run, hyper))
 
     def _with_momentum(self, hyper):
         """Per step whether its update uses momentum."""
@@ -217,32 +225,41 @@ class Runtime:
         """Update weights by the gradients in memory; parameters as for `backward`."""
         plan = self._resident or self.plan(1, train=False)
         train, momentum = tuple(train), self._with_momentum(hyper)
-        self._updating(
-            lambda: self._run(
-                plan,
-                "update",
-                ("update", train, momentum),
-                lambda: update_program(self.steps, self.scheduler, train, momentum),
-                hyper,
-            )
+        self._run(
+            plan,
+            "update",
+            ("update", train, momentum),
+            lambda: update_program(self.steps, self.scheduler, train, momentum),
+            hyper,
         )
 
-    def _updating(self, run):
-        """Do `run`, which changes weights; if it fails they are put back as they were."""
-        before = []
-        for w in self.weights:
-            places = [(w.master, w.size), (w.momentum, w.size)]
+    @contextmanager
+    def _updating(self):
+        """Inside, a program changes weights. If it fails they are put back as they were; on a
+        device that is slow to read they have become unknown: what needs them raises DeviceError
+        from then on, until all are written and `lost` is None again."""
+        places = []
+        for w in self.weights if self._device.reads_are_cheap else ():
+            places += [(w.master, w.size), (w.momentum, w.size)]
             places += [(w.copy, w.copy_size)] if w.copied else []
-            before += [(address, self.device.read(address, size)) for address, size in places]
+        before = [(address, self.device.read(address, size)) for address, size in places]
         try:
-            run()
+            yield
         except BaseException:
+            if not self._device.reads_are_cheap:
+                self.lost = LOST
             for address, data in before:
                 self.device.write(address, data)
             raise
 
+    def _check_known(self):
+        if self.lost:
+            raise DeviceError(self.lost)
+
     def read_weights(self, step, shape):
-        """(weight, bias) of a Step, arrays; `shape` is the weight's."""
+        """(weight, bias) of a Step, arrays; `shape` is the weight's. Raises DeviceError if they are
+        unknown since an update has failed."""
+        self._check_known()
         w = step.weights
         return w.unpack(self.device.read(w.master, w.size), shape)
 
@@ -257,7 +274,8 @@ class Runtime:
             self.device.write(address, data)
 
     def read_momentum(self, step, shape):
-        """Momentum of (weight, bias) of a Step, arrays; `shape` is the weight's."""
+        """Momentum of (weight, bias) of a Step, arrays; as for weights."""
+        self._check_known()
         w = step.weights
         return w.unpack(self.device.read(w.momentum, w.size), shape)
 

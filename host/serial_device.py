@@ -10,14 +10,13 @@ from gradgate.hw.link_format import Identity
 
 from .boards import Board
 from .device import Device
-from .errors import BusError, DeviceError, DeviceTimeout
-from .link import Link, LinkError
-from .registers import COUNT, Registers
+from .errors import BusError, DeviceError, DeviceTimeout, LinkError
+from .link import Link
+from .registers import COUNT, RESET, START, Registers
 
 __all__ = ["SerialDevice", "SerialStream", "BAUDS"]
 
 BAUDS = (3_000_000, 2_000_000, 1_000_000, 115_200)  # tried in turn
-START, RESET = 1, 2  # CTRL
 _PAUSE = 0.02  # seconds between two looks at a running program, at most
 _DRAIN = 5.0  # seconds in which a reset must have found memory idle
 
@@ -84,6 +83,7 @@ class SerialDevice(Device):
     """
 
     name = "serial"
+    reads_are_cheap = False
 
     def __init__(self, board, port, *, baud=None, timing=None, progress=None):
         if not isinstance(board, Board):

@@ -5,10 +5,11 @@ from fractions import Fraction
 
 import numpy as np
 from gradgate.boards import MemoryTiming
-from gradgate.device import RECORD, UNITS, Counters, Device
-from gradgate.errors import BusError, DeviceError, DeviceTimeout, NumericError, ProgramError
+from gradgate.device import RECORD, UNITS, Device
+from gradgate.errors import BusError, DeviceError, DeviceTimeout
 from gradgate.hw import isa
 from gradgate.hw.control import ID, REGISTERS, VERSION
+from gradgate.registers import COUNT, RESET, START, Registers
 from gradgate.sim import verilate
 
 __all__ = ["MemoryTiming", "Timing", "Harness", "RTLDevice"]
@@ -163,18 +164,7 @@ class Harness:
         self.close()
 
 
-START, RESET = 1, 2  # CTRL
 DRAIN = 100_000  # looks at STATUS until a reset must have found the bus empty
-
-STATES = ("executing", "waiting for tokens", "queue empty")  # bits of a unit's byte of STATE
-# status bit, exception, what happened; the first that is set is reported
-FAULTS = [(5, BusError, "memory answered an access with an error"),
-          (4, ProgramError, "unknown unit number in the program"),
-          (3, ProgramError, "a token counter overflowed"),
-          (2, DeviceTimeout, "no progress"),
-          (8, ProgramError, "tokens left at the end of the program"),
-          (6, NumericError, "an infinity or NaN was read"),
-          (7, NumericError, "a number overflowed")]
 
 
 def _log2(value):
@@ -247,13 +237,15 @@ class RTLDevice(Device):
             self._set("TIMEOUT", timeout)
             self._set("CTRL", START)
             self._wait(address)
-            status = self._get("STATUS")
-            for bit, exception, what in FAULTS:
-                if status >> bit & 1:
-                    if exception is BusError:
-                        what = f"{what}: {self.harness.bus_error}"
-                    raise exception(f"{what}\n{self._situation(address)}")
-            return self._counters()
+            registers = self._registers()
+            if fault := registers.fault():
+                kind, what = fault
+                if kind is BusError:
+                    what = f"{what}: {self.harness.bus_error}"
+                raise kind(f"{what}\n{registers.situation(address, self._program)}")
+            counters = registers.counters(self.config)
+            counters.records = self._records(counters.cycles)
+            return counters
         except BaseException:
             self._recover()
             raise
@@ -269,7 +261,7 @@ class RTLDevice(Device):
                 self.progress(cycles)
             if cycles >= self.max_cycles:
                 raise DeviceTimeout(f"still running after {self.max_cycles} cycles\n"
-                                    f"{self._situation(address)}")
+                                    f"{self._registers().situation(address, self._program)}")
 
     def _recover(self):
         """Reset the device, and wait until memory has finished what was under way."""
@@ -308,23 +300,9 @@ class RTLDevice(Device):
     def _set(self, name, value):
         self.harness.write_register(REGISTERS[name], value)
 
-    def _wide(self, name):
-        low = self._get(name)  # latches the high half
-        return low | self.harness.read_register(REGISTERS[name] + 4) << 32
-
-    def _counters(self):
-        def units(read, prefix):
-            return {unit: read(f"{prefix}_{unit}") for unit in UNITS}
-        cycles = self._wide("CYCLES")
-        return Counters(
-            cycles=cycles,
-            busy=units(self._wide, "BUSY"),
-            starved=units(self._wide, "STARVED"),
-            active=units(self._wide, "ACTIVE"),
-            instructions=units(self._get, "COUNT"),
-            read_bytes=self._wide("READ_BEATS") * self.config.beat_bytes,
-            write_bytes=self._wide("WRITE_BEATS") * self.config.beat_bytes,
-            records=self._records(cycles))
+    def _registers(self):
+        # in order, so that the low half of a counter comes before its high half
+        return Registers([self.harness.read_register(4 * k) for k in range(COUNT)])
 
     def _records(self, cycles):
         """Counters.records of a program that has just ended after `cycles` cycles."""
@@ -336,42 +314,5 @@ class RTLDevice(Device):
             own["done"] -= np.uint64(begin)
         return records
 
-    def _situation(self, address):
-        """Where every unit is: state, instruction at hand, tokens; for error messages."""
-        state, fetched = self._get("STATE"), self._get("FETCHED")
-        program = self._program(address, fetched)
-        lines = [f"program at {address:#x}, {fetched} instructions fetched"]
-        for u, name in enumerate(UNITS):
-            byte = state >> 8 * u
-            words = [word for bit, word in enumerate(STATES) if byte >> bit & 1]
-            done = self._get(f"COUNT_{name}")
-            own = [(i, fields) for i, fields in program if fields["unit"] == u]
-            lines.append(f"{name}: {', '.join(words) or 'idle'}; {done} completed")
-            if done < len(own):
-                number, fields = own[done]
-                shown = " ".join(f"{key}={value}" for key, value in fields.items()
-                                 if key != "unit" and value)
-                lines.append(f"    at instruction {number}: {shown}")
-        held = []
-        for register, producers in (("TOKENS0", (0, 1)), ("TOKENS1", (2, 3))):
-            value = self._get(register)
-            for producer in producers:
-                for consumer in range(4):
-                    if consumer != producer:
-                        if value & 15:
-                            held.append(f"{UNITS[producer]} -> {UNITS[consumer]}: {value & 15}")
-                        value >>= 4
-        lines.append(f"tokens: {', '.join(held) or 'none'}")
-        return "\n".join(lines)
-
-    def _program(self, address, count):
-        """The first `count` instructions that can be decoded, as (number, fields)."""
-        program = []
-        for number in range(min(count, (self.memory_size - address) // isa.BYTES)):
-            data = self.read(address + isa.BYTES * number, isa.BYTES)
-            words = [int.from_bytes(data[4 * w:4 * w + 4], "little") for w in range(isa.WORDS)]
-            try:
-                program.append((number, isa.decode(words)))
-            except ValueError:  # not an instruction
-                continue
-        return program
+    def _program(self, address, size):
+        return self.read(address, min(size, self.memory_size - address))

@@ -5,10 +5,11 @@ import re
 import time
 
 import pytest
+from gradgate.errors import DeviceReset, LinkError
 from gradgate.frames import Request
 from gradgate.hw.config import Config
 from gradgate.hw.link_format import Identity
-from gradgate.link import DeviceReset, Link, LinkError
+from gradgate.link import Link
 
 from tests.host.link_twin import Line, Noise, Twin
 

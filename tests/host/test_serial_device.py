@@ -9,9 +9,9 @@ import gradgate
 import pytest
 import torch
 import torch.nn.functional as F
+from gradgate.errors import DeviceReset, LinkError
 from gradgate.hw.control import ID, REGISTERS
 from gradgate.hw.link_format import Identity
-from gradgate.link import DeviceReset, LinkError
 from gradgate.serial_device import SerialDevice
 from gradgate.sim.model import ModelDevice
 from torch import nn
@@ -82,11 +82,21 @@ def network():
     return nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3))
 
 
-def train(device):
-    """A network after three training steps and one by hand."""
+def started(device):
+    """(model, optimizer, batch, targets) on `device`."""
     x, y = torch.randn(2, 1, 6, 6, generator=torch.manual_seed(1)), torch.tensor([0, 2])
     model = gradgate.compile(network(), example_inputs=(x,), device=device)
-    optimizer = gradgate.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return model, gradgate.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), x, y
+
+
+def equal(state, other):
+    return state.keys() == other.keys() and all(
+        state[name].numpy().tobytes() == value.numpy().tobytes() for name, value in other.items())
+
+
+def train(device):
+    """A network after three training steps and one by hand."""
+    model, optimizer, x, y = started(device)
     for _ in range(3):
         model.train_step(x, y, optimizer=optimizer)
     F.cross_entropy(model(x), y).backward()
@@ -106,8 +116,107 @@ def test_training_on_a_bad_line():
         assert counters.read_bytes % (5 * BOARD.config.beat_bytes) == 0
     wanted = train(gradgate.device("model", board=BOARD))
     assert starts == 3 * 2 + 3  # a step is forward and backward; the last has an update of its own
-    for name, value in wanted.state_dict().items():
-        assert trained[name].numpy().tobytes() == value.numpy().tobytes()
+    assert equal(trained, wanted.state_dict())
+
+
+def test_bytes_of_a_step():
+    """Only the batch, the output and the gradient of the loss are moved, once the programs are
+    there; with another learning rate its words as well."""
+    with Terminal(Device()) as terminal, SerialDevice(BOARD, terminal.port) as device:
+        model, optimizer, x, y = started(device)
+        model.train_step(x, y, optimizer=optimizer)
+        t = model.runtime.plan(len(x), train=True).tensors
+        moved, link, s = [], device.link, device.link.statistics
+        read, write = device.read, device.write
+        device.read = lambda address, size: moved.append(("read", address, size)) or read(
+            address, size)
+        device.write = lambda address, data: moved.append(("write", address, len(data))) or write(
+            address, data)
+        wait, polls = device._wait, []
+        device._wait = lambda *args: polls.append(s.requests) or wait(*args)
+
+        least = [("write", t.x.address, t.x.size),
+                 ("read", t.outputs[-1].address, t.outputs[-1].size),
+                 ("write", t.loss_gradient.address, t.loss_gradient.size)]
+        before = s.sent, s.received
+        model.train_step(x, y, optimizer=optimizer)
+        assert moved == least
+        # two programs: PROG_ADDR with TIMEOUT, CTRL, and the registers as often as they are asked
+        registers, blocks = 2 * (13 + 8 + 13 + 4), 3 + t.x.size // 256
+        assert s.sent - before[0] < (t.x.size + t.loss_gradient.size + registers + 16 * blocks
+                                     + 16 * 2 * 20)
+        assert s.received - before[1] < t.outputs[-1].size + 12 * (blocks + 4) + 210 * 2 * 20
+        assert link.statistics.repeated == 0
+
+        optimizer.param_groups[0]["lr"] = 0.05
+        moved.clear()
+        model.train_step(x, y, optimizer=optimizer)
+        assert [m for m in moved if m in least] == least
+        programs = model.runtime.plan(len(x), train=True).programs
+        address, _, data = next(found for key, found in programs.items() if key[0] == "backward")
+        patches = [m for m in moved if m not in least]
+        assert 0 < sum(size for _, _, size in patches) < len(data) / 8
+        assert all(address <= at < address + len(data) for _, at, _ in patches)
+
+
+def test_failed_update():
+    """Nobody trains on with weights of which part has been updated; a saved state brings them back,
+    and then the steps are those that the model makes."""
+    twin = Device(status=1 << 7 | DONE)
+    with Terminal(twin) as terminal, SerialDevice(BOARD, terminal.port) as device:
+        model, optimizer, x, y = started(device)
+        model.train_step(x, y, optimizer=optimizer)
+        saved, momenta = model.state_dict(), optimizer.state_dict()
+        model.train_step(x, y, optimizer=optimizer)
+        programs = model.runtime.plan(len(x), train=True).programs
+        twin.odd = next(address for key, (address, *_) in programs.items() if key[0] == "backward")
+        with pytest.raises(gradgate.NumericError, match="^backward pass(.|\n)*a number overflowed"
+                                                        "(.|\n)*\nthe weights on the device are"):
+            model.train_step(x, y, optimizer=optimizer)
+        twin.odd = None
+        for use in (lambda: model.train_step(x, y, optimizer=optimizer), lambda: model(x),
+                    model.state_dict, optimizer.state_dict, lambda: next(model.parameters()).sum()):
+            with pytest.raises(gradgate.DeviceError, match="^the weights on the device are un"):
+                use()
+        bias = {"0.bias": saved["0.bias"]}
+        with pytest.raises(gradgate.DeviceError, match=r"lacks 0.weight, 3.weight, 3.bias$"):
+            model.load_state_dict(bias, strict=False)
+        with pytest.raises(RuntimeError, match="size mismatch"):
+            model.load_state_dict(saved | {"3.bias": torch.zeros(4)})
+        with pytest.raises(gradgate.DeviceError, match="unknown"):
+            model.state_dict()
+
+        model.load_state_dict(saved)
+        assert all(not m.any() for m in model.momenta().values())
+        optimizer.load_state_dict(momenta)
+        model.train_step(x, y, optimizer=optimizer)
+        trained = model.state_dict()
+    model, optimizer, x, y = started(gradgate.device("model", board=BOARD))
+    for _ in range(2):
+        model.train_step(x, y, optimizer=optimizer)
+    assert equal(trained, model.state_dict())
+
+
+def test_failed_before_the_update():
+    """A pass that changes no weights leaves them known, and another network can always come."""
+    twin = Device(status=1 << 7 | DONE)
+    with Terminal(twin) as terminal, SerialDevice(BOARD, terminal.port) as device:
+        model, optimizer, x, y = started(device)
+        first = model.state_dict()
+        model.train_step(x, y, optimizer=optimizer)
+        programs = model.runtime.plan(len(x), train=True).programs
+        twin.odd = programs["forward"][0]
+        with pytest.raises(gradgate.NumericError, match="forward pass") as caught:
+            model.train_step(x, y, optimizer=optimizer)
+        assert "unknown" not in str(caught.value)
+        assert not equal(model.state_dict(), first)
+        twin.odd = next(address for key, (address, *_) in programs.items() if key[0] == "backward")
+        with pytest.raises(gradgate.NumericError, match="unknown"):
+            model.train_step(x, y, optimizer=optimizer)
+        twin.odd = None
+        assert not equal(model.state_dict(), first)  # fetched before the step that failed
+        other = started(device)[0]
+        assert equal(other.state_dict(), first)
 
 
 def test_by_url():

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import gradgate
 import pytest
+from gradgate.errors import DeviceReset
 from gradgate.hw.link_format import Identity
-from gradgate.link import DeviceReset
 from gradgate.serial_device import SerialDevice
 from gradgate.sim.line import SimulatedPort, library
 
