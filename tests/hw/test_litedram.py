@@ -71,9 +71,11 @@ def random_bursts(config, rng, number, low, high):
     return bursts
 
 
-def run(config, reads, writes, seed, word_bits=16, stall=0.0, begin=0, slow=None, limit=30000):
+def run(config, reads, writes, seed, word_bits=16, stall=0.0, begin=0, slow=None, late=None,
+        limit=30000):
     """Do both lists of bursts at once and compare: (native port, lists of cycles by event, those
-    of beats read). `stall` is that of everybody, `slow` of the reader."""
+    of beats read). `stall` is that of everybody, `slow` of the reader, `late` of who has
+    the beats to be written."""
     rng = random.Random(seed)
     dut = LiteDRAMPort(config, word_bits=word_bits, addr_bits=BITS + 16 // word_bits - 1)
     native = Native(dut, rng, SIZE, word_bits // 8, stall, begin)
@@ -98,7 +100,7 @@ def run(config, reads, writes, seed, word_bits=16, stall=0.0, begin=0, slow=None
         for k in range(sum(map(len, values))):
             while len(allowed) <= k:
                 await ctx.tick()
-            await feed(ctx, dut.write.data, [allowed[k]], rng, stall)
+            await feed(ctx, dut.write.data, [allowed[k]], rng, stall if late is None else late)
 
     async def count(ctx):
         now = 0
@@ -204,6 +206,11 @@ def test_a_reader_that_is_slow():
     reads = [(512 * i, 64) for i in range(3)]
     native, cycles, _ = run(CONFIGS[64], reads, [(SIZE // 2, 4)], 0, slow=0.9)
     assert cycles["ack"][0] < native.commands[-1][0]
+
+
+def test_a_writer_that_falls_behind():
+    """No word is announced before its beat is here, not within a burst either."""
+    run(CONFIGS[64], [], [(128 * i, 16) for i in range(4)], 0, late=0.9)
 
 
 def test_a_writer_that_is_slow():
