@@ -1,5 +1,5 @@
-// hw/sdram.py in front of the chip of sdram.h, with masters at its burst ports that note in which cycle
-// what happens; a C interface for ctypes.
+// hw/sdram.py in front of the chip of sdram.h, with masters at its burst ports that note in which
+// cycle what happens; a C interface for ctypes.
 #include "sdram.h"
 
 #include <cstring>
@@ -15,8 +15,8 @@ namespace {
 constexpr int RESET_CYCLES = 8;
 constexpr int BEAT_WORDS = BEAT_BYTES / 2;
 
-// As in tests/sim/memory_driver.cpp: cycles of the command, of the first and the last beat, and of the
-// acknowledgement of a write or, once more, the last beat of a read.
+// As in tests/sim/memory_driver.cpp: cycles of the command, of the first and the last beat, and of
+// the acknowledgement of a write or, once more, the last beat of a read.
 struct Transfer {
   uint32_t port, write, addr, beats;
   uint64_t earliest, address, first, last, answer;
@@ -80,6 +80,7 @@ struct Master {
   bool offers(uint64_t now, uint32_t outstanding) const {
     return asked < todo.size() && asked < answered + outstanding && todo[asked]->earliest <= now;
   }
+  bool over() const { return answered == todo.size(); }
   // A beat has moved: whether it was the last one of its burst.
   bool moved(uint64_t now) {
     Transfer &t = *todo[moving];
@@ -108,11 +109,11 @@ API int sdram_start(void *b, uint64_t limit) {
   return bench.top->ready && bench.healthy();
 }
 
-// Does all transfers, those of a direction in order and `outstanding` at most under way, from cycle 0 of
-// this call on. The words written come from `in`, those read go to `out`. With `stall` / 2^32 as
+// Does all transfers, those of a direction in order and `outstanding` at most under way, from cycle
+// 0 of this call on. The words written come from `in`, those read go to `out`. With `stall` / 2^32 as
 // probability, a master lets a cycle pass. Returns the cycles it took, or 0: see sdram_message.
-API uint64_t sdram_run(void *b, Transfer *list, uint32_t count, uint32_t outstanding, uint32_t stall,
-                       const uint16_t *in, uint16_t *out, uint64_t limit) {
+API uint64_t sdram_run(void *b, Transfer *list, uint32_t count, uint32_t outstanding,
+                       uint32_t stall, const uint16_t *in, uint16_t *out, uint64_t limit) {
   auto &bench = *static_cast<Bench *>(b);
   Vtop &top = *bench.top;
   Master reads, writes;
@@ -140,8 +141,9 @@ API uint64_t sdram_run(void *b, Transfer *list, uint32_t count, uint32_t outstan
     bool written = top.write_data_valid && top.write_data_ready;
     bool read = top.read_data_valid && top.read_data_ready;
     bool ack = top.write_ack;
-    if (read && reads.moving >= reads.asked) return bench.message = "a beat that nobody asked for", 0;
-    if (ack && writes.answered >= writes.moving) return bench.message = "an early acknowledgement", 0;
+    if (read && reads.moving >= reads.asked) bench.message = "a beat that nobody asked for";
+    if (ack && writes.answered >= writes.moving) bench.message = "an early acknowledgement";
+    if (!bench.healthy()) return 0;
     if (read) {
       memcpy(out, &top.read_data_payload, BEAT_BYTES);
       out += BEAT_WORDS;
@@ -159,7 +161,7 @@ API uint64_t sdram_run(void *b, Transfer *list, uint32_t count, uint32_t outstan
     if (write_asked) top.write_cmd_valid = 0;
     if (written) top.write_data_valid = 0;
     if (!bench.healthy()) return 0;
-    if (reads.answered == reads.todo.size() && writes.answered == writes.todo.size()) return now + 1;
+    if (reads.over() && writes.over()) return now + 1;
   }
   bench.message = "no end";
   return 0;

@@ -1,11 +1,11 @@
-// An SDR SDRAM chip of 16-bit words: 4 banks of 8192 rows of 512 columns, CAS latency 2 or 3, bursts of
-// one word (MT48LC16M16A2, speed grade -75). What its data sheet forbids is a violation, whose text names
-// the cycle; so is a memory that is not refreshed in time.
+// An SDR SDRAM chip of 16-bit words: 4 banks of 8192 rows of 512 columns, CAS latency 2 or 3,
+// bursts of one word (MT48LC16M16A2, speed grade -75). What its data sheet forbids is a violation, whose
+// text names the cycle; so is a memory that is not refreshed in time.
 //
-// clock() is one rising edge of the chip's clock, which comes within a cycle of the controller: the chip
-// sees the pins of that cycle, and what it drives is sampled at the controller's edge at the end of it.
-// Hence a word read is on the pins CAS latency - 1 cycles after its command. Not modelled: power down,
-// self refresh, longer bursts, and data masks of reads.
+// clock() is one rising edge of the chip's clock, which comes within a cycle of the controller: the
+// chip sees the pins of that cycle, and what it drives is sampled at the controller's edge at the
+// end of it. Hence a word read is on the pins CAS latency - 1 cycles after its command. Not
+// modelled: power down, self refresh, longer bursts, and data masks of reads.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -63,7 +63,8 @@ class Sdram {
   static constexpr int PIPELINE = 3;
   // seconds
   static constexpr double POWER_UP = 100e-6, RCD = 20e-9, RP = 20e-9, RAS = 44e-9, RC = 66e-9,
-                          RFC = 66e-9, RRD = 15e-9, WR = 15e-9, WR_AUTO = 7.5e-9, REFRESH = 64e-3 / ROWS;
+                          RFC = 66e-9, RRD = 15e-9, WR = 15e-9, WR_AUTO = 7.5e-9,
+                          REFRESH = 64e-3 / ROWS;
   static constexpr int MRD = 2, POSTPONED = 9;  // cycles; refreshes that may be late
 
   struct Bank {
