@@ -109,9 +109,10 @@ API int sdram_start(void *b, uint64_t limit) {
   return bench.top->ready && bench.healthy();
 }
 
-// Does all transfers, those of a direction in order and `outstanding` at most under way, from cycle
-// 0 of this call on. The words written come from `in`, those read go to `out`. With `stall` / 2^32 as
-// probability, a master lets a cycle pass. Returns the cycles it took, or 0: see sdram_message.
+// Does all transfers, those of a direction in order and `outstanding` at most under way, from
+// cycle 0 of this call on. The words written come from `in`, those read go to `out`. With `stall`
+// / 2^32 as probability, a master lets a cycle pass. Returns the cycles it took, or 0: see
+// sdram_message.
 API uint64_t sdram_run(void *b, Transfer *list, uint32_t count, uint32_t outstanding,
                        uint32_t stall, const uint16_t *in, uint16_t *out, uint64_t limit) {
   auto &bench = *static_cast<Bench *>(b);

@@ -1,6 +1,6 @@
 // An SDR SDRAM chip of 16-bit words: 4 banks of 8192 rows of 512 columns, CAS latency 2 or 3,
-// bursts of one word (MT48LC16M16A2, speed grade -75). What its data sheet forbids is a violation, whose
-// text names the cycle; so is a memory that is not refreshed in time.
+// bursts of one word (MT48LC16M16A2, speed grade -75). What its data sheet forbids is a violation,
+// whose text names the cycle; so is a memory that is not refreshed in time.
 //
 // clock() is one rising edge of the chip's clock, which comes within a cycle of the controller: the
 // chip sees the pins of that cycle, and what it drives is sampled at the controller's edge at the
