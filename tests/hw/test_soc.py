@@ -12,8 +12,8 @@ from amaranth.sim import Simulator
 from gradgate.frames import Request, Response
 from gradgate.hw.config import Config
 from gradgate.hw.control import REGISTERS
-from gradgate.hw.link_format import WRITE, Identity
 from gradgate.hw.link_format import REGISTERS as REGISTER
+from gradgate.hw.link_format import WRITE, Identity
 from gradgate.hw.port import ReadPort, WritePort
 from gradgate.hw.soc import SoC
 

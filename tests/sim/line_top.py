@@ -13,13 +13,16 @@ _DURATION = 3000  # cycles of a program
 
 
 class LinkTop(wiring.Component):
-    """`identity` says how large memory is; a "program" is busy for some time and then done."""
+    """`identity` says how large memory is; a "program" is busy for some time and then done.
+
+    `memory` takes the place of a plain one; see gradgate.hw.soc.SoC.
+    """
 
     rx: In(1, init=1)
     tx: Out(1, init=1)
 
-    def __init__(self, identity, divisor):
-        self._identity, self._divisor = identity, divisor
+    def __init__(self, identity, divisor, memory=None):
+        self._identity, self._divisor, self._memory = identity, divisor, memory
         super().__init__()
 
     def elaborate(self, platform):
@@ -34,7 +37,28 @@ class LinkTop(wiring.Component):
         connect_registers(m, link.registers, control)
         m.d.comb += [receiver.rx.eq(self.rx), self.tx.eq(transmitter.tx)]
 
-        # memory of single beats
+        if self._memory is None:
+            self._plain_memory(m, link)
+        else:
+            m.submodules.memory = self._memory
+            wiring.connect(m, link.read, self._memory.read)
+            wiring.connect(m, link.write, self._memory.write)
+
+        # what stands for the engine
+        core, left, ran = control.core, Signal(range(_DURATION)), Signal()
+        m.d.comb += [core.status.busy.eq(left != 0), core.running.eq(left != 0),
+                     core.clear.eq(core.start), core.status.done.eq(ran & (left == 0))]
+        with m.If(left != 0):
+            m.d.sync += left.eq(left - 1)
+        with m.If(core.start):
+            m.d.sync += [left.eq(_DURATION - 1), ran.eq(1)]
+        with m.If(core.reset):
+            m.d.sync += [left.eq(0), ran.eq(0)]
+        return m
+
+    def _plain_memory(self, m, link):
+        """Memory of single beats."""
+        config = self._identity.config
         m.submodules.memory = memory = Memory(
             shape=config.beat_bits, depth=self._identity.memory_size // config.beat_bytes, init=[])
         w_port, r_port = memory.write_port(), memory.read_port()
@@ -60,19 +84,8 @@ class LinkTop(wiring.Component):
         with m.If(write.cmd.valid):
             m.d.sync += write_address.eq(write.cmd.payload.addr)
 
-        # what stands for the engine
-        core, left, ran = control.core, Signal(range(_DURATION)), Signal()
-        m.d.comb += [core.status.busy.eq(left != 0), core.running.eq(left != 0),
-                     core.clear.eq(core.start), core.status.done.eq(ran & (left == 0))]
-        with m.If(left != 0):
-            m.d.sync += left.eq(left - 1)
-        with m.If(core.start):
-            m.d.sync += [left.eq(_DURATION - 1), ran.eq(1)]
-        with m.If(core.reset):
-            m.d.sync += [left.eq(0), ran.eq(0)]
-        return m
 
-
-def verilog(identity, divisor):
+def verilog(identity, divisor, memory=None, platform=None):
     """LinkTop as Verilog, module `LinkTop`."""
-    return back.convert(LinkTop(identity, divisor), name="LinkTop", emit_src=False)
+    return back.convert(LinkTop(identity, divisor, memory), name="LinkTop", platform=platform,
+                        emit_src=False)

@@ -31,7 +31,7 @@ START, STATUS, BASE, CYCLES = 0x10, 0x14, 0x18, 0x40
 def engine():
     """The library of a small copy engine with the ports of AXITop."""
     text = (Path(__file__).parent / "copy_engine.v").read_text()
-    return verilate.build("copy_engine", text, BEAT_BYTES)
+    return verilate.build("copy_engine", text, defines={"BEAT_BYTES": BEAT_BYTES})
 
 
 def copy(library, timing, seed=0, fail=(0, 0), size=SIZE, base=0):
