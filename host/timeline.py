@@ -263,7 +263,8 @@ class _Timeline:
             since = self.machine.fetch_latency
             left = queue.left - (now - since - queue.since) * queue.rate
             # what had been asked for before comes before
-            late = [s for s in here if left / work.cycles * s.beats > self.machine.read_ahead]
+            ahead = 0 if self.machine.timing.shared else self.machine.read_ahead
+            late = [s for s in here if left / max(1, work.cycles) * s.beats > ahead]
             if late:
                 queue.left -= (now - queue.since) * queue.rate
                 queue.left += took * min(1.0, used / work.cycles) * queue.rate
