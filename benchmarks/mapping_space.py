@@ -13,9 +13,10 @@ from types import SimpleNamespace
 
 from gradgate.buffers import Lowering
 from gradgate.durations import Machine
+from gradgate.sketch import TIMES
 from gradgate.tiling import SLOTS_MAX, Tile, chunks_of
 from gradgate.timeline import predict
-from gradgate.trial import TIMES, _emit
+from gradgate.trial import emit
 
 __all__ = ["Space"]
 
@@ -119,7 +120,7 @@ class Space:
         lw = Lowering(SimpleNamespace(config=self.config, timing=self.machine.timing,
                                       **dict.fromkeys(_PASSES, lambda *_: tile)))
         for _ in range(TIMES):
-            _emit(self.kind, lw, self.w, self.config, False)
+            emit(self.kind, lw, self.w, self.config)
         return predict(lw.finished(), self.config, self.machine.timing).cycles / TIMES
 
     # bounds

@@ -26,8 +26,8 @@ import mapping_zigzag as zigzag
 from gradgate.bench import commit
 from gradgate.boards import board
 from gradgate.scheduler import scheduler
+from gradgate.sketch import TIMES
 from gradgate.tiling import Window
-from gradgate.trial import TIMES
 from mapping_space import Space
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 __all__ = ["Window", "Chunk", "Tile", "chunks_of", "sizes", "splits"]
 
 SLOTS_MAX = 32  # tiles that a buffer is cut into at most
+FEW = 8  # lane groups of which any number may be a chunk, not only even splits
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,25 @@ class Window:
         )
         return (count + stride - 2) // stride + through + 1
 
+    def under(self, axis, at, count, tap, taps):
+        """(first, count) of the input rows (columns) under outputs at.. through taps tap.., padding
+        included."""
+        first = at * self.stride[axis] - self.padding[axis] + tap
+        return first, self.span(axis, count, taps)
+
+    def met(self, axis, at, count, tap, taps):
+        """(first, count) of the output rows (columns) that meet input ones at.. through any of taps
+        tap.., in the map or not."""
+        stride, at = self.stride[axis], at + self.padding[axis]
+        first = at // stride - (tap + taps - 1) // stride
+        return first, (at + count - 1) // stride - tap // stride - first + 1
+
+    def windows(self, axis, first, count):
+        """(first, count) of the outputs of the pooling whose windows hold rows (columns) first..;
+        of what is between windows, the ones before."""
+        step = self.step(axis)
+        return first // step, (first + count - 1) // step - first // step + 1
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -119,8 +139,11 @@ def chunks_of(channels, kernel, step, rows, cols):
     )
 
 
-def sizes(total):
-    """Candidate tile sizes along one loop: every even split."""
+def sizes(total, every=1):
+    """Candidate sizes of the parts along one loop, large ones first: all if there are no more than
+    `every`, else those of even splits."""
+    if total <= every:
+        return list(range(total, 0, -1))
     found, parts = [], 1
     while parts <= total:
         size = -(-total // parts)
@@ -131,17 +154,16 @@ def sizes(total):
     return found
 
 
-def splits(channels, kernel, tn, step):
-    """Candidate (channels, tap rows, tap columns) of a chunk, large ones first."""
-    for size in sizes(-(-channels // tn)):
-        yield size * tn, *kernel
-    if step < tn:
-        yield step, *kernel
-    for rows in range(kernel[0] - 1, 0, -1):
-        yield tn, rows, kernel[1]
-        if step < tn:
+def splits(channels, kernel, lanes, least):
+    """Candidate (channels, tap rows, tap columns) of a chunk: lane groups with all taps, or parts
+    of the taps for one group. `least` is the fewest channels, if less than `lanes`."""
+    for groups in sizes(-(-channels // lanes), FEW):
+        yield groups * lanes, *kernel
+    steps = (lanes,) if least >= lanes else (lanes, least)
+    for step in steps:
+        if step < lanes:
+            yield step, *kernel
+        for rows in range(kernel[0] - 1, 0, -1):
             yield step, rows, kernel[1]
-    for cols in range(kernel[1] - 1, 0, -1):
-        yield tn, 1, cols
-        if step < tn:
+        for cols in range(kernel[1] - 1, 0, -1):
             yield step, 1, cols

@@ -1,31 +1,48 @@
 """A pass by itself, with a tile that may be chosen for it: how long would it take?"""
 
-from dataclasses import replace
+from contextlib import suppress
+from itertools import accumulate
 from types import SimpleNamespace
+
+from gradgate.hw.isa import Unit
 
 from .backward import InputGradient
 from .buffers import Lowering, TileBuffer
+from .durations import Machine
 from .forward import Forward
+from .sketch import TIMES, extrapolated
 from .tensors import FeatureMap, Weights
 from .timeline import predict
 from .update import WeightGradient
 
-__all__ = ["trial"]
+__all__ = ["trial", "emit"]
 
 ROOM = 1 << 26  # bytes between tensors that exist on paper only
-PLACES = 3  # tiles one below the other that are enough
-TIMES = 2  # passes one after the other, so that one hides the beginning and end of another
+ENOUGH = 1000  # instructions
 
 
-def trial(kind, w, tile, config, timing, depths, select=False):
-    """Predicted cycles of a pass, as one of several that follow each other.
+class _Enough(Exception):
+    """So many instructions show how the pass goes on."""
+
+
+class _Beginning(Lowering):
+    """The first instructions of a program."""
+
+    def compute(self, *arguments, **fields):
+        if len(self.program) >= ENOUGH:
+            raise _Enough
+        super().compute(*arguments, **fields)
+
+
+def trial(kind, w, candidate, config, timing, depths, select=False):
+    """Predicted cycles of a pass, as one of TIMES that follow each other.
 
     Parameters
     ----------
     kind : str
         "forward", "backward" or "gradient".
     w : Window
-    tile : Tile
+    candidate : Candidate
     config : Config
     timing : MemoryTiming
     depths : (int, int)
@@ -33,45 +50,24 @@ def trial(kind, w, tile, config, timing, depths, select=False):
     select : bool
         Tags choose the lanes of an identity (maximum pooling, backward).
     """
-    part = _part(kind, w, tile)
-    scheduler = SimpleNamespace(
-        config=config,
-        timing=timing,
-        forward=lambda _: tile,
-        backward=lambda *_: tile,
-        gradient=lambda _: tile,
-    )
-    lw = Lowering(scheduler)
+    scheduler = SimpleNamespace(config=config, timing=timing, **{kind: lambda *_: candidate.tile})
+    lw = _Beginning(scheduler)
     lw.a, lw.b = map(TileBuffer, depths)
+    with suppress(_Enough):
+        for _ in range(TIMES):
+            emit(kind, lw, w, config, select)
+        return predict(lw.finished(), config, timing).cycles / TIMES
+    program = lw.finished()
+    machine = Machine(config, timing)
+    sweeps = [machine.sweeps(f) for unit, f in program.instructions if unit == Unit.COMPUTE]
+    work = accumulate(s.count * s.period + max(s.fill - 1 - s.period, 0) for s in sweeps)
+    done = predict(program, config, timing).records["COMPUTE"]["done"].tolist()
+    return extrapolated(list(zip(work, done, strict=True)), candidate)
+
+
+def emit(kind, lw, w, config, select=False):
+    """Emit the pass of Window `w` on tensors of its own; parameters as of `trial`."""
     lw.program.label = "", kind
-    for _ in range(TIMES):
-        _emit(kind, lw, part, config, select)
-    return predict(lw.finished(), config, timing).cycles / TIMES * _work(w) / _work(part)
-
-
-def _work(w):
-    return w.images * w.drained[0]
-
-
-def _part(kind, w, tile):
-    """As much of Window `w` as shows how its tiles follow each other: some images, or some rows of
-    one where pixels are the outer loop."""
-    if tile.images > 1 or w.images > TIMES:
-        return replace(w, images=min(w.images, max(TIMES * tile.images, 2)))
-    if kind == "gradient" or not tile.pixels_outer or tile.rows * PLACES >= w.drained[0]:
-        return w
-    rows = tile.rows * PLACES
-    if kind == "backward":
-        rows = (rows + 2 * w.padding[0] - w.kernel[0]) // w.stride[0] + 1
-    else:
-        rows = w.pooled(0, rows)
-    size = (rows - 1) * w.stride[0] + w.kernel[0] - 2 * w.padding[0]
-    part = replace(w, size=(size, w.size[1]), out=(rows, w.out[1]))
-    return part if size > 0 and rows < w.out[0] and part.drained[0] > 0 else w
-
-
-def _emit(kind, lw, w, config, select):
-    """Emit the pass of Window `w` on tensors of its own."""
     place = iter(range(0, 1 << 32, ROOM))
 
     def feature_map(channels, size, block=config.tm):
