@@ -311,7 +311,8 @@ def backward_program(t, train, momentum=None, resident=False, notify=lambda text
     if not waited:
         return program
     found = [program]
-    found += [_backward(t, train, momentum, resident, notify, pause)[0] for pause in others]
+    for pause in others:
+        found.append(_backward(t, train, momentum, resident, lambda text: None, pause)[0])
     timing = t.scheduler.timing
     return min(found, key=lambda program: predict(program, t.config, timing).cycles)
 

@@ -122,7 +122,7 @@ def test_taps_in_pieces(name):
 def test_tiles_cut_pooling_windows(name):
     """The cases do what they are for: loads begin and end within a window, and beyond the map."""
     shape, layers = CUT[name]
-    config = Config(tm=2, tn=4, beat_bits=32, a_depth=64, b_depth=32, acc_depth=16)
+    config = Config(tm=2, tn=4, beat_bits=32, a_depth=64, b_depth=64, acc_depth=16)
     model, x = compiled(layers, shape, config, seed=2)
     check(model, x, config)
     plan = model.runtime.plan(len(x), train=True, input_gradient=True)
