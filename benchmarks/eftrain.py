@@ -23,8 +23,8 @@ from gradgate.nets import net as network
 from torch import nn
 
 HERE = Path(__file__).parent
-MEASURED = [("vgg16", 1), ("vgg16-block5", 2), ("alexnet", 2), ("1x", 16), ("1x", 1),
-            ("lenet10", 16), ("lenet10", 1), ("pointwise", 8), ("strided", 4)]
+MEASURED = [("vgg16", 1), ("vgg16-block5", 2), ("alexnet", 2), ("alexnet-fc", 64), ("1x", 16),
+            ("1x", 1), ("lenet10", 16), ("lenet10", 1), ("pointwise", 8), ("strided", 4)]
 PREDICTED = [("vgg16", 16), ("alexnet", 128), ("1x", 128), ("lenet10", 128)]
 PAPER = {"vgg16": 0.918, "alexnet": 0.674, "1x": 0.550, "lenet10": 0.302}
 PEAK = 51.2
@@ -64,13 +64,13 @@ def row(net, batch):
     measured = total["rtl_cycles"] is not None
     cycles = total["rtl_cycles"] if measured else total["predicted_cycles"]
     layers = compared(net, found["array"]["tn"])
-    worst = min((p["utilisation"], f"{p['layer']} {p['pass']}") for p in passes
-                if p["macs"] and p["layer"] in layers)
+    worst = min(((p["utilisation"], f"{p['layer']} {p['pass']}") for p in passes
+                 if p["macs"] and p["layer"] in layers), default=None)
     error = f"{total['predicted_cycles'] / total['rtl_cycles'] - 1:+.2%}" if measured else "-"
     paper = PAPER.get(net)
     return (net, batch, "RTL" if measured else "extrapolated", f"{cycles:,}",
             f"{total['utilisation']:.1%}", f"{PEAK * total['utilisation']:.2f}",
-            f"{paper:.1%}" if paper else "", error, f"{worst[0]:.1%} ({worst[1]})",
+            f"{paper:.1%}" if paper else "", error, f"{worst[0]:.1%} ({worst[1]})" if worst else "-",
             found["commit"])
 
 
