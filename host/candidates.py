@@ -215,6 +215,9 @@ class Candidates:
         stride = np.where(full, size[0], 1) * size[1] * pixel
         stream = Stream(blocks * high_in * wide_in * beats, runs, stride, jumps)
         stream = stream.times(2) if undo else stream  # with the tags
+        dense = size == (1, 1)  # neighbouring blocks, and images, follow each other
+        if dense:
+            runs = jumps = images * len(groups)
         per = max(1, config.tn // block)
         one = sum((n >= per) + (n % per > 0) for n in groups)
         several = sum(-(-n // per) for n in groups)
@@ -222,7 +225,7 @@ class Candidates:
         return Load(
             blocks * high * wide * beats,
             {(port, False): stream},
-            tiles * np.where(shapes.images > 1, several, one),
+            tiles * (one if dense else np.where(shapes.images > 1, several, one)),
             tiles * len(groups),
         )
 

@@ -18,7 +18,7 @@ from .update import WeightGradient
 __all__ = ["trial", "emit"]
 
 ROOM = 1 << 26  # bytes between tensors that exist on paper only
-ENOUGH = 1000  # instructions
+ENOUGH = 600  # instructions
 
 
 class _Enough(Exception):

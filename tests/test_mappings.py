@@ -75,6 +75,15 @@ def test_the_schedulers_choice_is_among_them(name, kind):
     assert getattr(scheduler(all_.config, TIMING), kind)(all_.w) in set(all_.tiles())
 
 
+@pytest.mark.parametrize("name, kind", [("3x3", "forward"), ("1x1", "gradient"),
+                                        ("pooled", "backward"), ("strided", "forward")])
+def test_none_of_the_most_promising_is_much_better(name, kind):
+    all_ = space(name, kind)
+    mine = all_.cycles(getattr(scheduler(all_.config, TIMING), kind)(all_.w))
+    for tile in sorted(all_.tiles(), key=all_.bound)[:60]:
+        assert mine <= 1.03 * all_.cycles(tile), tile
+
+
 def test_with_room_for_everything_every_combination_is_there():
     config = Config(tm=4, tn=4, fmt="fp32", beat_bits=128, a_depth=8192, b_depth=8192,
                     acc_depth=4096)
