@@ -212,12 +212,12 @@ class Candidates:
         across = blocks * -(-self.whole[2] // shapes.cols) * len(cols)
         jumps = across * -(-self.whole[1] // shapes.rows) * len(rows)
         runs = np.where(full, jumps, across * high_in)
+        dense = size == (1, 1)
+        if dense:  # the blocks of an image touch each other
+            runs = jumps = images * len(groups)
         stride = np.where(full, size[0], 1) * size[1] * pixel
         stream = Stream(blocks * high_in * wide_in * beats, runs, stride, jumps)
         stream = stream.times(2) if undo else stream  # with the tags
-        dense = size == (1, 1)  # neighbouring blocks, and images, follow each other
-        if dense:
-            runs = jumps = images * len(groups)
         per = max(1, config.tn // block)
         one = sum((n >= per) + (n % per > 0) for n in groups)
         several = sum(-(-n // per) for n in groups)
