@@ -70,8 +70,8 @@ def row(net, batch):
     paper = PAPER.get(net)
     return (net, batch, "RTL" if measured else "extrapolated", f"{cycles:,}",
             f"{total['utilisation']:.1%}", f"{PEAK * total['utilisation']:.2f}",
-            f"{paper:.1%}" if paper else "", error, f"{worst[0]:.1%} ({worst[1]})" if worst else "-",
-            found["commit"])
+            f"{paper:.1%}" if paper else "", error,
+            f"{worst[0]:.1%} ({worst[1]})" if worst else "-", found["commit"])
 
 
 def main():
