@@ -158,15 +158,15 @@ def main():
                TimeElapsedColumn())
     start, version = time.process_time(), commit()
     with Progress(*columns, console=console) as progress:
-        total = progress.add_task("passes", total=sum(len(passes(LAYERS[layer])) for layer in args.layer))
-        for layer in args.layer:
-            for kind in passes(LAYERS[layer]):
-                one = check(layer, kind, LAYERS[layer], device, progress)
-                if kind == "forward" and zigzag.available() and not LAYERS[layer].packed:
-                    its = zigzag.latency(LAYERS[layer], device.config)
-                    one.zigzag_compute, one.zigzag_total = its.compute, its.total
-                checks.append(one)
-                progress.advance(total)
+        todo = [(layer, kind) for layer in args.layer for kind in passes(LAYERS[layer])]
+        total = progress.add_task("passes", total=len(todo))
+        for layer, kind in todo:
+            one = check(layer, kind, LAYERS[layer], device, progress)
+            if kind == "forward" and zigzag.available() and not LAYERS[layer].packed:
+                its = zigzag.latency(LAYERS[layer], device.config)
+                one.zigzag_compute, one.zigzag_total = its.compute, its.total
+            checks.append(one)
+            progress.advance(total)
     console.print(table(checks))
     for one in checks:
         if one.better:
