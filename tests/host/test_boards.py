@@ -3,14 +3,17 @@
 import re
 import textwrap
 from fractions import Fraction
+from pathlib import Path
 
 import gradgate.boards
+import gradgate.hw.boards
 import pytest
-from gradgate.boards import BOARDS, Board, MemoryTiming, board
+from gradgate.boards import BOARDS, Board, MemoryTiming, board, module
 from gradgate.errors import GradgateError
 from gradgate.hw.config import Config
 
 EXAMPLE = textwrap.dedent(re.search(r"\n\n(    name = .*)", gradgate.boards.__doc__, re.S)[1])
+FOLDER = Path(gradgate.hw.boards.__file__).parent
 
 
 def test_every_board_is_found_by_its_name():
@@ -146,3 +149,12 @@ def test_wrong_types():
         Config(tm=8.0)
     with pytest.raises(TypeError, match="fmt must be str, not None"):
         Config(fmt=None)
+
+
+def test_files_of_boards():
+    assert set(BOARDS) == {file.stem.replace("_", "-") for file in FOLDER.glob("[a-z]*.py")
+                           if "BOARD = " in file.read_text()}
+    for name in BOARDS:
+        assert module(name).BOARD is board(name)
+    with pytest.raises(GradgateError, match="no board 'mine.toml'; there are icebreaker, "):
+        module("mine.toml")
