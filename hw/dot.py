@@ -10,13 +10,13 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.config import check_config
 from gradgate.hw.floats import (
-    Multiplier,
     Normal,
     NormalAdd,
     leading_zeros,
     shift_left,
     unpack_fp32,
 )
+from gradgate.hw.multiplier import Multiplier
 
 __all__ = ["PartialSum", "DotRow", "Accumulate", "reduce_tree"]
 

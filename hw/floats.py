@@ -7,9 +7,10 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.config import FORMATS, check_config
+from gradgate.hw.multiplier import Multiplier
 from gradgate.hw.numerics import MAX_FINITE
 
-__all__ = ["Normal", "Multiplier", "NormalAdd", "FloatAdd", "FloatMul", "ToOperand", "canonicalise",
+__all__ = ["Normal", "NormalAdd", "FloatAdd", "FloatMul", "ToOperand", "canonicalise",
            "leading_zeros", "shift_left", "unpack_fp32"]
 
 
@@ -88,58 +89,6 @@ def _pack(m, sign, exponent, fraction, guard, sticky, nonzero):
                   Mux(carry, (exponent + 1)[:8], exponent[:8]))
     normal = nonzero & ((exponent >= 1) | ((exponent == 0) & carry))
     return Mux(normal, Cat(Mux(overflow, MAX_FINITE, rounded)[:31], sign), 0), overflow
-
-
-class Multiplier(wiring.Component):
-    """o = a * b, exact.
-
-    Latency 3 (`LATENCY`), one product per cycle. Up to 18 bits one DSP block with its three ranks
-    of registers, which a board build may put in place of this component; above, four blocks, whose
-    products are added in the last cycle.
-
-    Parameters
-    ----------
-    width : int
-        Bits of a and of b, unsigned, 1..36; o has twice as many.
-    """
-
-    LATENCY = 3
-
-    def __init__(self, width):
-        if type(width) is not int:
-            raise TypeError(f"width must be int, not {width!r}")
-        if not 1 <= width <= 36:
-            raise ValueError(f"width must be in 1..36, not {width!r}")
-        self.width = width
-        super().__init__({"a": In(width), "b": In(width), "o": Out(2 * width)})
-
-    def elaborate(self, platform):
-        m = Module()
-        width = self.width
-        r1_a = Signal(width, reset_less=True)
-        r1_b = Signal(width, reset_less=True)
-        r3_product = Signal(2 * width, reset_less=True)
-        m.d.sync += [r1_a.eq(self.a), r1_b.eq(self.b)]
-        m.d.comb += self.o.eq(r3_product)
-
-        if width <= 18:
-            r2_product = Signal(2 * width, reset_less=True)
-            m.d.sync += [r2_product.eq(r1_a * r1_b), r3_product.eq(r2_product)]
-            return m
-
-        half = width // 2
-        a_low, a_high = r1_a[:half], r1_a[half:]
-        b_low, b_high = r1_b[:half], r1_b[half:]
-        r2_outer = Signal(2 * width, reset_less=True)
-        r2_cross_a = Signal(width, reset_less=True)
-        r2_cross_b = Signal(width, reset_less=True)
-        m.d.sync += [
-            r2_outer.eq(Cat(a_low * b_low, a_high * b_high)),
-            r2_cross_a.eq(a_high * b_low),
-            r2_cross_b.eq(a_low * b_high),
-            r3_product.eq(r2_outer + ((r2_cross_a + r2_cross_b) << half)),
-        ]
-        return m
 
 
 class NormalAdd(wiring.Component):

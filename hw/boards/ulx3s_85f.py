@@ -1,9 +1,13 @@
 """ULX3S with an ECP5 of 85,000 LUTs."""
 
+from gradgate.dram import controller
+from gradgate.hw.boards.design import Design
 from gradgate.hw.boards.profile import Board, MemoryTiming
 from gradgate.hw.config import Config
+from gradgate.hw.ecp5 import OPTIONS, SDRAMTop
+from gradgate.hw.link_format import Identity
 
-__all__ = ["BOARD"]
+__all__ = ["BOARD", "design"]
 
 BOARD = Board(
     name="ulx3s-85f",
@@ -24,3 +28,15 @@ BOARD = Board(
         refresh_cycles=12,
     ),
 )
+
+
+def design(build=bytes(8)):
+    """The Design of the bitstream; `build` is Identity.build."""
+    from amaranth_boards.ulx3s import ULX3S_85F_Platform
+
+    identity = Identity(board=BOARD.name, config=BOARD.config, memory_size=BOARD.memory_size,
+                        clock_hz=round(BOARD.clock_hz), build=build)
+    memory = controller(BOARD.clock_hz, device="LFE5U-85F-6BG381C")
+    top = SDRAMTop(identity, memory.init, degrees=63, baud=3_000_000, reset="button_pwr")
+    return Design(platform=ULX3S_85F_Platform(), top=top, target_hz=BOARD.clock_hz,
+                  files={"litedram_core.v": memory.verilog}, options=OPTIONS)

@@ -11,7 +11,6 @@ from gradgate.hw.config import Config
 from gradgate.hw.floats import (
     FloatAdd,
     FloatMul,
-    Multiplier,
     NormalAdd,
     ToOperand,
     canonicalise,
@@ -20,34 +19,11 @@ from gradgate.hw.floats import (
 )
 
 from tests.hw.operands import FloatSource
+from tests.hw.pipeline import run_pipeline
 
 SEED = 30
 BF16 = Config()
 FP32 = Config(fmt="fp32")
-
-
-def run_pipeline(dut, inputs, outputs, latency, vectors):
-    """Outputs of a pipeline, each read `latency` cycles after its inputs.
-
-    inputs, outputs : lists of port names; vectors : one tuple of inputs per cycle.
-    """
-    results = []
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-
-    async def bench(ctx):
-        for cycle in range(len(vectors) + latency):
-            if cycle < len(vectors):
-                for name, bits in zip(inputs, vectors[cycle], strict=True):
-                    ctx.set(getattr(dut, name), bits)
-            await ctx.delay(1e-9)
-            if cycle >= latency:
-                results.append(tuple(ctx.get(getattr(dut, name)) for name in outputs))
-            await ctx.tick()
-
-    simulator.add_testbench(bench)
-    simulator.run()
-    return results
 
 
 def evaluate(inputs, function, vectors):
@@ -108,8 +84,8 @@ def test_result_and_latency(component, reference):
 
 
 def test_latencies():
-    latencies = [part.LATENCY for part in (FloatAdd, FloatMul, ToOperand, Multiplier)]
-    assert latencies == [4, 4, 1, 3]
+    latencies = [part.LATENCY for part in (FloatAdd, FloatMul, ToOperand)]
+    assert latencies == [4, 4, 1]
 
 
 @pytest.mark.parametrize("config", [BF16, FP32], ids=lambda config: config.fmt)
@@ -133,15 +109,6 @@ def test_canonicalise(fmt, width):
     assert results == [numerics.canonicalise(fmt, bits) for bits, in vectors]
 
 
-@pytest.mark.parametrize("width", [1, 8, 18, 19, 24, 36])
-def test_multiplier(width):
-    rng = random.Random(SEED)
-    vectors = [(rng.getrandbits(width), rng.getrandbits(width)) for _ in range(100)]
-    vectors.append(((1 << width) - 1,) * 2)
-    results = run_pipeline(Multiplier(width), ["a", "b"], ["o"], Multiplier.LATENCY, vectors)
-    assert results == [(a * b,) for a, b in vectors]
-
-
 @pytest.mark.parametrize("width", [1, 2, 5, 8, 11])
 def test_leading_zeros(width):
     vectors = [(bits,) for bits in range(1, 1 << width)]
@@ -156,9 +123,6 @@ def test_shift_left():
 
 
 @pytest.mark.parametrize("make, error, message", [
-    (lambda: Multiplier("8"), TypeError, "width must be int, not '8'"),
-    (lambda: Multiplier(0), ValueError, "width must be in 1..36, not 0"),
-    (lambda: Multiplier(37), ValueError, "width must be in 1..36, not 37"),
     (lambda: NormalAdd(24.0), TypeError, "width must be int, not 24.0"),
     (lambda: NormalAdd(23), ValueError, "width must be at least 24, not 23"),
     (lambda: ToOperand("bf16"), TypeError, "config must be a Config, not 'bf16'"),
