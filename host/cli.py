@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from .boards import BOARDS
-from .commands import bench, plan, report, selftest, train
+from .commands import bench, boards, build, flash, plan, report, selftest, train
 from .errors import GradgateError
 
 __all__ = ["main"]
@@ -53,6 +53,9 @@ COMMANDS = (  # name, module, options shared with other commands
     ("selftest", selftest, ALL),
     ("bench", bench, (_board, _json)),
     ("report", report, ()),
+    ("boards", boards, (_json,)),
+    ("build", build, (_json,)),
+    ("flash", flash, (_json,)),
 )
 
 

