@@ -76,6 +76,8 @@ class Chip:
 
 CHIPS = {
     "ulx3s-85f": Chip("ecp5", 83_640, 156, 208),
+    # 64 more of its memory blocks are the device memory
+    "ecpix5-85f": Chip("ecp5", 83_640, 156, 144),
     # as much tile memory as EF-Train
     "zcu102": Chip("ultrascale", 274_080, 2520, 912, 672),
     # its four blocks of 256 kbit are the device memory
@@ -144,7 +146,7 @@ def memories(config):
 
 def multipliers(config):
     """Multipliers of the array and of the three products per lane of the vector unit; a product of
-    24 bits, of fp32, is made of four, on blocks of 27 x 18 bits too: Multiplier in hw/floats.py."""
+    24 bits, of fp32, is made of four, on blocks of 27 x 18 bits too: hw/multiplier.py."""
     product = 4 if config.fmt == "fp32" else 1
     return config.tm * config.tn * product + 3 * 4 * config.vlanes
 

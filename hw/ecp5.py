@@ -1,13 +1,14 @@
-"""Top level of boards with an ECP5 and an SDR SDRAM."""
+"""Top levels of boards with an ECP5."""
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, Elaboratable, Module
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, Elaboratable, Module
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 from gradgate.hw.pll import PLL
 from gradgate.hw.sdram import SDRAM
 from gradgate.hw.soc import SoC
+from gradgate.hw.spram import SPRAM
 
-__all__ = ["OPTIONS", "SDRAMTop"]
+__all__ = ["OPTIONS", "ECP5Top", "OnChipTop", "SDRAMTop"]
 
 PINS = {"cke": "clk_en", "cs_n": "cs", "ras_n": "ras", "cas_n": "cas", "we_n": "we",
         "a": "a", "ba": "ba", "dm": "dqm"}  # of SDRAM: names in amaranth-boards
@@ -25,26 +26,24 @@ OPTIONS = {  # of `platform.build`
 }
 
 
-class SDRAMTop(Elaboratable):
-    """SoC, SDRAM, clocks and pins.
+class ECP5Top(Elaboratable):
+    """SoC, clocks and pins; what the memory is, and its pins, a subclass says.
 
-    The platform has the resources of its clock (`default_clk`), `uart`, `sdram`, and LEDs `led`,
-    which show from number 0 on: the memory is ready, a program runs, the last one has failed.
+    The platform has the resources of its clock (`default_clk`) and `uart`. Lights, where there are
+    any, show that the memory is ready, a program runs, the last one has failed.
 
     Parameters
     ----------
     identity : Identity
         Its clock is that of everything.
-    writes : list of (int, int, int)
-        What starts the memory, see DRAMInit.
-    degrees : float
-        By which the clock of the memory is later than that of the gateware.
     baud : int
         Of the serial line; the nearest that the clock can do.
     reset : str, optional
         Resource of a button.
-    leds : int
-        How many there are, up to three.
+    lights : callable, optional
+        Is given the platform, returns up to three ports.
+    degrees : float
+        By which the clock of the domain `chip` is later than that of the gateware.
 
     Members
     -------
@@ -52,22 +51,25 @@ class SDRAMTop(Elaboratable):
         Clock cycles per bit of the line.
     """
 
-    def __init__(self, identity, writes, *, degrees, baud, reset=None, leds=3):
-        self._identity, self._writes, self._degrees = identity, writes, degrees
+    def __init__(self, identity, *, baud, reset=None, lights=lambda platform: [], degrees=0):
+        self.identity = identity
         self.divisor = round(identity.clock_hz / baud)
-        self._reset, self._leds = reset, leds
+        self._reset, self._lights, self._degrees = reset, lights, degrees
+
+    def memory(self, m, platform):
+        """The memory, for SoC, and whether it is ready; connects its pins."""
+        raise NotImplementedError
 
     def elaborate(self, platform):
         m = Module()
-        pins = platform.request("sdram", dir="-")
-        memory = SDRAM(self._identity.config, self._writes, pins.dq.io)
-        m.submodules.soc = soc = SoC(self._identity, memory, self.divisor)
+        memory, ready = self.memory(m, platform)
+        m.submodules.soc = soc = SoC(self.identity, memory, self.divisor)
 
         # clocks; the reset ends when both are there
-        clock = platform.lookup(platform.default_clk)
+        clock = platform.lookup(platform.default_clk).clock
         pad = platform.request(platform.default_clk, dir="-")
         m.submodules.pad = pad = io.Buffer("i", pad)
-        m.submodules.pll = pll = PLL(clock.clock.frequency, self._identity.clock_hz, self._degrees)
+        m.submodules.pll = pll = PLL(clock.frequency, self.identity.clock_hz, self._degrees)
         m.domains += [ClockDomain("sync"), ClockDomain("chip", reset_less=True)]
         reset = ~pll.locked
         if self._reset:
@@ -80,24 +82,53 @@ class SDRAMTop(Elaboratable):
             ClockSignal("chip").eq(pll.later),
         ]
 
-        # the memory; its controller has the flip-flops of the pins, which leaves no place for a
-        # buffer to invert
-        m.submodules.clk = clk = io.DDRBuffer("o", pins.clk, o_domain="chip")
-        m.d.comb += Cat(clk.o).eq(0b01)
-        for name, resource in PINS.items():
-            port = getattr(pins, resource)
-            port = ~port if any(port.invert) else port
-            m.submodules[name] = pin = io.Buffer("o", port)
-            m.d.comb += pin.o.eq(getattr(memory, name))
-
         # the host, and people
         uart = platform.request("uart", dir="-")
         m.submodules.rx = rx = io.Buffer("i", uart.rx)
         m.submodules.tx = tx = io.Buffer("o", uart.tx)
         m.d.comb += [soc.rx.eq(rx.i), tx.o.eq(soc.tx)]
-        states = [memory.ready, soc.running, soc.error]
-        for number, state in enumerate(states[:self._leds]):
-            led = io.Buffer("o", platform.request("led", number, dir="-"))
-            m.submodules[f"led_{number}"] = led
-            m.d.comb += led.o.eq(state)
+        states = zip(self._lights(platform), (ready, soc.running, soc.error), strict=False)
+        for number, (port, state) in enumerate(states):
+            m.submodules[f"light_{number}"] = light = io.Buffer("o", port)
+            m.d.comb += light.o.eq(state)
         return m
+
+
+class SDRAMTop(ECP5Top):
+    """An ECP5Top whose memory is an SDR SDRAM, the resource `sdram` of the platform.
+
+    Parameters
+    ----------
+    identity : Identity
+    writes : list of (int, int, int)
+        What starts the memory, see DRAMInit.
+    options
+        Of ECP5Top; the domain `chip` clocks the memory.
+    """
+
+    def __init__(self, identity, writes, **options):
+        super().__init__(identity, **options)
+        self._writes = writes
+
+    def memory(self, m, platform):
+        pins = platform.request("sdram", dir="-")
+        memory = SDRAM(self.identity.config, self._writes, pins.dq.io)
+        m.submodules.clk = clk = io.DDRBuffer("o", pins.clk, o_domain="chip")
+        m.d.comb += Cat(clk.o).eq(0b01)
+        # its controller has the flip-flops of the pins, which leaves no place to invert
+        for name, resource in PINS.items():
+            port = getattr(pins, resource)
+            port = ~port if any(port.invert) else port
+            m.submodules[name] = pin = io.Buffer("o", port)
+            m.d.comb += pin.o.eq(getattr(memory, name))
+        return memory, memory.ready
+
+
+class OnChipTop(ECP5Top):
+    """An ECP5Top with 128 KiB of block RAM as memory: for boards whose own we cannot use.
+
+    Parameters are those of ECP5Top.
+    """
+
+    def memory(self, m, platform):
+        return SPRAM(self.identity.config), Const(1)

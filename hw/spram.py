@@ -17,7 +17,8 @@ class SPRAMBlock(wiring.Component):
     """One SB_SPRAM256KA: 16,384 words of 16 bits, a read or a write in a cycle.
 
     Without a platform its portable twin, equal to the bit where `r_data` counts: from the cycle
-    after a read until the next access. At first the words are undefined. One SPRAM.
+    after a read until the next access. At first the words are undefined. One SPRAM; for an ECP5 it
+    is the twin, in 16 block RAMs.
 
     Members
     -------
@@ -40,7 +41,7 @@ class SPRAMBlock(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        if platform is not None:
+        if platform is not None and getattr(platform, "family", None) != "ecp5":
             m.submodules.primitive = Instance(
                 "SB_SPRAM256KA",
                 i_CLOCK=ClockSignal(), i_CHIPSELECT=self.en, i_WREN=self.write,

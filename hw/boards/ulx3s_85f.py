@@ -39,6 +39,8 @@ def design(build=bytes(8)):
     identity = Identity(board=BOARD.name, config=BOARD.config, memory_size=BOARD.memory_size,
                         clock_hz=round(BOARD.clock_hz), build=build)
     memory = controller(BOARD.clock_hz, device="LFE5U-85F-6BG381C")
-    top = SDRAMTop(identity, memory.init, degrees=63, baud=3_000_000, reset="button_pwr")
+    top = SDRAMTop(
+        identity, memory.init, degrees=63, baud=3_000_000, reset="button_pwr",
+        lights=lambda platform: [platform.request("led", n, dir="-") for n in range(3)])
     return Design(platform=ULX3S_85F_Platform(), top=top, target_hz=BOARD.clock_hz,
                   files={"litedram_core.v": memory.verilog}, options=OPTIONS)
