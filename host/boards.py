@@ -20,6 +20,7 @@ MemoryTiming in the table [timing]. What has a default there may be left out.
     max_burst = 64
     read_ports = 1
     write_ports = 1
+    core = "units"
 
     [timing]
     latency = 12

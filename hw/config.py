@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, fields
 
-__all__ = ["Config", "FORMATS", "check_config"]
+__all__ = ["Config", "CORES", "FORMATS", "check_config"]
 
 FORMATS = {"bf16": (16, 7), "fp32": (32, 23)}  # name -> (bits, stored mantissa bits)
+CORES = ("units", "micro")
 
 
 def _log2(value):
@@ -37,6 +38,9 @@ class Config:
         Memory ports to read from: 1, or 3 (LOAD_A; LOAD_B and momentum; program and POST).
     write_ports : int
         Memory ports to write to: 1, or 2 (the first and the second output of POST).
+    core : str
+        "units": four units that work at once. "micro": the small core, one instruction after the
+        other; tm 2, tn 4, bf16, beats of 32 bits and a port each way.
 
     Raises
     ------
@@ -56,6 +60,7 @@ class Config:
     max_burst: int = 64
     read_ports: int = 1
     write_ports: int = 1
+    core: str = "units"
 
     def __post_init__(self):
         for field in fields(self):
@@ -78,6 +83,14 @@ class Config:
         if self.beat_bits > widest:
             raise ValueError(f"beat_bits must be at most {widest} for tm={self.tm} and {self.fmt}, "
                              f"not {self.beat_bits!r}")
+        if self.core not in CORES:
+            raise ValueError(f"core must be one of {sorted(CORES)}, not {self.core!r}")
+        if self.core == "micro":
+            for name, only in (("tm", 2), ("tn", 4), ("fmt", "bf16"), ("beat_bits", 32),
+                               ("read_ports", 1), ("write_ports", 1)):
+                if getattr(self, name) != only:
+                    raise ValueError(f"{name} must be {only!r} for core 'micro', "
+                                     f"not {getattr(self, name)!r}")
 
     @property
     def elem_bits(self):
@@ -126,7 +139,8 @@ class Config:
     def name(self):
         """A short name, unique per configuration: the key of build caches."""
         return (f"{self.tm}x{self.tn}_{self.fmt}_w{self.beat_bits}_a{self.a_depth}_b{self.b_depth}"
-                f"_c{self.acc_depth}_l{self.max_burst}_p{self.read_ports}{self.write_ports}")
+                f"_c{self.acc_depth}_l{self.max_burst}_p{self.read_ports}{self.write_ports}"
+                f"{'_micro' * (self.core == 'micro')}")
 
 
 def check_config(config):

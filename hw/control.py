@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out
 from gradgate.hw.config import check_config
 from gradgate.hw.sequencer import TOKENS, UNITS, Errors
 
-__all__ = ["Control", "CorePort", "Status", "REGISTERS", "ID", "VERSION", "ADDR_BITS"]
+__all__ = ["Control", "CorePort", "Status", "REGISTERS", "ID", "VERSION", "ADDR_BITS",
+           "config_registers"]
 
 ID = 0x47474154  # "GGAT"
 VERSION = 1
@@ -22,6 +23,17 @@ REGISTERS = {
     **{f"ACTIVE_{u.name}": 0x88 + 8 * u for u in UNITS},
     "READ_BEATS": 0xa8, "WRITE_BEATS": 0xb0,
 }
+
+
+def config_registers(config):
+    """Values of CONFIG0 and CONFIG1."""
+    def log2(value):
+        return value.bit_length() - 1
+
+    return (config.tm | config.tn << 8 | (config.fmt == "fp32") << 16
+            | log2(config.beat_bytes) << 20 | log2(config.max_burst) << 24
+            | (config.read_ports == 3) << 28 | (config.write_ports == 2) << 29,
+            log2(config.a_depth) | log2(config.b_depth) << 8 | log2(config.acc_depth) << 16)
 
 
 class Status(data.Struct):
@@ -166,10 +178,8 @@ class Control(wiring.Component):
 
     def _plain_registers(self, m):
         """Name -> value of the registers of 32 bits."""
-        c, core = self._config, self.core
-
-        def log2(value):
-            return value.bit_length() - 1
+        core = self.core
+        config0, config1 = config_registers(self._config)
 
         def count(name, event):
             counter = Signal(32, name=name)
@@ -184,10 +194,8 @@ class Control(wiring.Component):
         return {
             "ID": ID,
             "VERSION": VERSION,
-            "CONFIG0": (c.tm | c.tn << 8 | (c.fmt == "fp32") << 16 | log2(c.beat_bytes) << 20
-                        | log2(c.max_burst) << 24 | (c.read_ports == 3) << 28
-                        | (c.write_ports == 2) << 29),
-            "CONFIG1": log2(c.a_depth) | log2(c.b_depth) << 8 | log2(c.acc_depth) << 16,
+            "CONFIG0": config0,
+            "CONFIG1": config1,
             "STATUS": core.status.as_value(),
             "PROG_ADDR": core.address,
             "TIMEOUT": core.timeout,

@@ -3,7 +3,7 @@
 import struct
 from dataclasses import dataclass, fields
 
-from gradgate.hw.config import FORMATS, Config, check_config
+from gradgate.hw.config import CORES, FORMATS, Config, check_config
 
 __all__ = ["VERSION", "WRITE", "REGISTERS", "FRESH", "HEADER", "CHECK", "BUFFER", "PAYLOAD",
            "IDENTITY", "Identity"]
@@ -20,7 +20,7 @@ IDENTITY = 0x100  # register address of the identity
 
 _MAGIC = b"GGLK"
 _HEAD = struct.Struct("<4sBBHQI8s20s")
-_FORMATS = list(FORMATS)
+_NAMES = {"fmt": tuple(FORMATS), "core": CORES}  # of what is not a number; packed by its index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +62,9 @@ class Identity:
 
     def pack(self):
         """As bytes, a multiple of four."""
-        values = [getattr(self.config, field.name) for field in fields(Config)]
-        numbers = [_FORMATS.index(v) if isinstance(v, str) else int(v) for v in values]
+        values = {field.name: getattr(self.config, field.name) for field in fields(Config)}
+        numbers = [_NAMES[name].index(value) if name in _NAMES else int(value)
+                   for name, value in values.items()]
         data = _HEAD.pack(_MAGIC, VERSION, len(numbers), PAYLOAD, self.memory_size, self.clock_hz,
                           self.build, self.board.encode())
         data += struct.pack(f"<{len(numbers)}H", *numbers)
@@ -93,7 +94,8 @@ class Identity:
         numbers = struct.unpack_from(f"<{count}H", data, _HEAD.size)
         values = {}
         for field, number in zip(known, numbers, strict=True):
-            values[field.name] = _FORMATS[number] if field.type is str else field.type(number)
+            values[field.name] = (_NAMES[field.name][number] if field.name in _NAMES
+                                  else field.type(number))
         return cls(board=board.rstrip(b"\0").decode(), config=Config(**values),
                    memory_size=memory_size, clock_hz=clock_hz, build=build)
 

@@ -15,8 +15,9 @@ class Block(wiring.Component):
 
     Latency `latency`, one product per cycle. For an ECP5 a MULT18X18D with its own registers, which
     synthesis would leave unused: without them its 3.9 ns are on the way from one register to
-    another, and each product takes four times as many flip-flops. For any other platform, and in
-    simulation, what synthesis makes of it.
+    another, and each product takes four times as many flip-flops. For an iCE40 an SB_MAC16 with its
+    own registers: Yosys 0.69 loses products when it moves registers there itself. For any other
+    platform, and in simulation, what synthesis makes of it.
 
     Parameters
     ----------
@@ -44,6 +45,9 @@ class Block(wiring.Component):
         if getattr(platform, "family", None) == "ecp5":
             m.submodules.mult = self._mult18x18d()
             return m
+        if getattr(platform, "family", None) == "iCE40" and self._width <= 16:
+            m.submodules.mult = self._mac16()
+            return m
         r1_a = Signal(self._width, reset_less=True)
         r1_b = Signal(self._width, reset_less=True)
         m.d.sync += [r1_a.eq(self.a), r1_b.eq(self.b)]
@@ -68,6 +72,28 @@ class Block(wiring.Component):
         # a global reset in the middle of nothing is of no use to registers without one
         return Instance("MULT18X18D", p_GSR="DISABLED",
                         **{f"p_REG_{rank}_CLK": "CLK0" for rank in ranks}, **ports)
+
+    def _mac16(self):
+        product = Signal(32)
+        pipelined = int(self.latency == 3)
+        low = ("CI", "ACCUMCI", "SIGNEXTIN",
+               *(f"{name}{half}" for half in ("TOP", "BOT")
+                 for name in ("IRST", "ORST", "OLOAD", "ADDSUB", "OHOLD")),
+               *(f"{name}HOLD" for name in "ABCD"))
+        mult = Instance(
+            "SB_MAC16", p_A_REG=Const(1, 1), p_B_REG=Const(1, 1),
+            p_TOP_8x8_MULT_REG=Const(pipelined, 1), p_BOT_8x8_MULT_REG=Const(pipelined, 1),
+            p_PIPELINE_16x16_MULT_REG1=Const(pipelined, 1),
+            p_PIPELINE_16x16_MULT_REG2=Const(1, 1),
+            p_TOPOUTPUT_SELECT=Const(3, 2), p_BOTOUTPUT_SELECT=Const(3, 2),
+            i_CLK=ClockSignal(), i_CE=Const(1),
+            i_A=self.a | Const(0, 16), i_B=self.b | Const(0, 16),
+            i_C=Const(0, 16), i_D=Const(0, 16), **{f"i_{name}": Const(0) for name in low},
+            o_O=product)
+        fragment = Module()
+        fragment.submodules.mac16 = mult
+        fragment.d.comb += self.o.eq(product)
+        return fragment
 
 
 class Multiplier(wiring.Component):

@@ -11,6 +11,8 @@ from gradgate.hw.control import Control
 from gradgate.hw.core import Core
 from gradgate.hw.link import Link, connect_registers
 from gradgate.hw.link_format import Identity
+from gradgate.hw.micro.core import MicroCore
+from gradgate.hw.turns import ReadTurns, WriteTurns
 from gradgate.hw.uart import UARTReceiver, UARTTransmitter
 
 __all__ = ["SoC"]
@@ -71,8 +73,6 @@ class SoC(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._identity.config
-        m.submodules.core = core = Core(config)
-        m.submodules.control = control = Control(config)
         m.submodules.link = link = Link(self._identity)
         m.submodules.memory = memory = self._memory
         m.submodules.receiver = receiver = self._receiver
@@ -82,30 +82,44 @@ class SoC(wiring.Component):
         m.d.comb += [receiver.rx.eq(self.rx), self.tx.eq(transmitter.tx)]
         wiring.connect(m, receiver.o, link.i)
         wiring.connect(m, link.o, transmitter.i)
-        connect_registers(m, link.registers, control)
-        wiring.connect(m, control.core, core.control)
+        if config.core == "micro":
+            m.submodules.core = core = MicroCore(config)
+            connect_registers(m, link.registers, core)
+            arbiters = ReadTurns(config), WriteTurns(config)
+            running, failed = core.running, core.failed
+        else:
+            m.submodules.core = core = Core(config)
+            m.submodules.control = control = Control(config)
+            connect_registers(m, link.registers, control)
+            wiring.connect(m, control.core, core.control)
+            arbiters = (ReadArbiter(config, len(core.read) + 1),
+                        WriteArbiter(config, len(core.write) + 1))
+            running, failed = self._status(m, control.core)
 
         # memory
-        for name, arbiter, ports in (("read", ReadArbiter, core.read),
-                                     ("write", WriteArbiter, core.write)):
-            initiators = [*ports, getattr(link, name)]
-            m.submodules[f"{name}_arbiter"] = arbiter = arbiter(config, len(initiators))
+        for name, arbiter in zip(("read", "write"), arbiters, strict=True):
+            m.submodules[f"{name}_arbiter"] = arbiter
+            initiators = [*getattr(core, name), getattr(link, name)]
             for port, its in zip(initiators, arbiter.ports, strict=True):
                 wiring.connect(m, port, its)
             wiring.connect(m, arbiter.port, getattr(memory, name))
-        m.d.comb += core.bus_error.eq(memory.error)
+        m.d.comb += [
+            core.bus_error.eq(memory.error),
+            self.running.eq(running),
+            self.error.eq(failed & ~running),
+            self.idle.eq(~failed & ~running),
+        ]
+        return m
 
-        # what it is doing; the host resets after an error at once, which nobody would see
-        status = core.control.status
+    @staticmethod
+    def _status(m, control):
+        """Whether a program runs, and whether the last one failed: the host resets after an error
+        at once, which nobody would see."""
+        status = control.status
         failed = Signal()
-        with m.If(control.core.start):
+        with m.If(control.start):
             m.d.sync += failed.eq(0)
         with m.Elif(~status.busy & (status.errors.as_value().any() | status.nonfinite
                                     | status.overflow | status.tokens_left)):
             m.d.sync += failed.eq(1)
-        m.d.comb += [
-            self.running.eq(status.busy),
-            self.error.eq(failed & ~status.busy),
-            self.idle.eq(~failed & ~status.busy),
-        ]
-        return m
+        return status.busy, failed

@@ -13,6 +13,8 @@ from gradgate.hw.axi import AXIMaster
 from gradgate.hw.config import Config, check_config
 from gradgate.hw.control import Control
 from gradgate.hw.core import Core
+from gradgate.hw.link_commands import RegisterPort
+from gradgate.hw.micro.core import MicroCore
 from gradgate.hw.sequencer import UNITS
 
 __all__ = ["AXITop", "verilog"]
@@ -58,8 +60,8 @@ class AXITop(wiring.Component):
         self._config = config
         self._masters = [AXIMaster(config) for _ in
                          range(max(config.read_ports, config.write_ports))]
-        self._control = Control(config)
-        control_names = [n for n in self._control.signature.members if n not in ("core", "irq")]
+        self._control = MicroCore(config) if config.core == "micro" else Control(config)
+        control_names = list(RegisterPort().members)
         master_names = [n for n in self._masters[0].signature.members
                         if n not in ("read", "write", "error")]
         self._buses = [(self._control, "s_axil_", control_names)]
@@ -72,9 +74,10 @@ class AXITop(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.core = core = Core(self._config)
-        m.submodules.control = control = self._control
-        wiring.connect(m, control.core, core.control)
+        m.submodules.control = core = control = self._control
+        if self._config.core == "units":
+            m.submodules.core = core = Core(self._config)
+            wiring.connect(m, control.core, core.control)
         for k, master in enumerate(self._masters):
             m.submodules[f"master{k}"] = master
         for port, master in zip(core.read, self._masters, strict=False):

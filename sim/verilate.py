@@ -77,7 +77,7 @@ def generated(name, key, make):
 
     `key` is everything else that it depends on, `name` is for file names only.
     """
-    files = sorted(Path(gradgate.hw.__file__).parent.glob("*.py"))
+    files = sorted(Path(gradgate.hw.__file__).parent.rglob("*.py"))
     sources = _digest(*(f"{file.name}\n{file.read_text()}" for file in files))
     path = toolchain.cache_dir() / f"{_digest(sources, key)}_{name}.v"
     if not path.exists():

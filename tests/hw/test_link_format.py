@@ -1,6 +1,6 @@
 """What a bitstream says that it is."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from gradgate.boards import BOARDS
@@ -25,13 +25,18 @@ def test_every_board_there_and_back(name):
 def test_every_parameter_counts():
     others = {"tm": 4, "tn": 32, "fmt": "fp32", "beat_bits": 32, "a_depth": 16, "b_depth": 32768,
               "acc_depth": 64, "max_burst": 256, "read_ports": 3, "write_ports": 2}
-    assert set(others) <= {field.name for field in fields(Config)}
+    assert {*others, "core"} == {field.name for field in fields(Config)}
     for name, value in others.items():
         other = Identity(board="x", config=Config(**{name: value}), memory_size=1 << 25,
                          clock_hz=80_000_000)
         assert Identity.unpack(other.pack()) == other
         assert ONE.differences(other) == [("board", "ulx3s-85f", "x"),
                                           (name, getattr(Config(), name), value)]
+    small = Config(tm=2, tn=4, beat_bits=32)
+    one, other = (Identity(board="x", config=config, memory_size=4, clock_hz=1)
+                  for config in (small, replace(small, core="micro")))
+    assert Identity.unpack(other.pack()) == other
+    assert one.differences(other) == [("core", "units", "micro")]
     other = Identity(board="ulx3s-85f", config=Config(), memory_size=64, clock_hz=1)
     assert ONE.differences(other) == [("memory_size", 1 << 25, 64), ("clock_hz", 80_000_000, 1)]
 

@@ -1,0 +1,1 @@
+"""The small core: docs/program.md, one instruction after the other, microcoded."""
