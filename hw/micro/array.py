@@ -51,9 +51,9 @@ class MicroArray(wiring.Component):
     Members
     -------
     port : In(5)
-        A Port, with its operands `a`, `b` (after the cut) and `result` while `execute` is high: as
-        long as it `stall`s and at least one cycle more. In the last `go` is high.
-    execute, go : In(1)
+        A Port, with its operands `a`, `b` (after the cut) and `result`; for as long as it `stall`s
+        and at least one cycle more, in the last of which `go` is high.
+    go : In(1)
     stall : Out(1)
     unit_b : In(1)
         The buffer is B, not A.
@@ -76,7 +76,7 @@ class MicroArray(wiring.Component):
         check_config(config)
         self._config = config
         super().__init__({
-            "port": In(5), "execute": In(1), "go": In(1),
+            "port": In(5), "go": In(1),
             "a": In(32), "b": In(32), "number_b": In(32), "result": In(32),
             "stall": Out(1), "unit_b": In(1), "add": In(1), "sum": Out(32), "product": Out(32),
             "accumulator": Out(32), "sum_overflow": Out(1), "product_overflow": Out(1),
@@ -151,11 +151,15 @@ class MicroArray(wiring.Component):
 
         # rings: in which bank lane 0 is, and what lanes add to addresses
         bank0 = Signal(range(lanes))
+        goal = Signal(range(lanes))  # where it shall be before anything else begins
         turning = Signal()
-        m.d.comb += turning.eq(self.execute & (self.port == Port.ROTATE) & idle
-                               & (bank0 != self.result[:config.lane_bits]))
+        m.d.comb += turning.eq(idle & (bank0 != goal))
         with m.If(turning | (read_b & rotating)):
             m.d.sync += bank0.eq(bank0 + 1)
+        with m.If(on(Port.ROTATE)):
+            m.d.sync += goal.eq(self.result)
+        with m.Elif(read_b & rotating):
+            m.d.sync += goal.eq(goal + 1)
         offsets = [Signal(words, name=f"offset_{k}", reset_less=True) for k in range(lanes)]
         for k in range(lanes):
             with m.If(turning | (read_b & rotating)):
@@ -259,7 +263,7 @@ class MicroArray(wiring.Component):
         ]
 
         # who has to wait
-        m.d.comb += self.stall.eq(turning | Mux(
+        m.d.comb += self.stall.eq(Mux(
             self.port == Port.MODE, ~idle | Cat(there).any(),
-            Cat(self.port == port for port in _RUN).any() & ~idle))
+            Cat(self.port == port for port in _RUN).any() & (~idle | turning)))
         return m

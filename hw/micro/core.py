@@ -13,7 +13,7 @@ from gradgate.hw.port import ReadPort, WritePort
 
 __all__ = ["MicroCore"]
 
-_ARRAY = ("port", "execute", "go", "a", "b", "number_b", "result", "unit_b", "add", "stall", "sum",
+_ARRAY = ("port", "go", "a", "b", "number_b", "result", "unit_b", "add", "stall", "sum",
           "product", "accumulator", "sum_overflow", "product_overflow", "overflow")
 
 

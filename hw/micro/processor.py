@@ -1,4 +1,4 @@
-"""The microcoded processor of the small core: a word in two cycles.
+"""The microcoded processor of the small core: a word in two or three cycles.
 
 Datapath registers are reset-less, control registers are reset.
 """
@@ -21,8 +21,9 @@ Word = data.StructLayout(FIELDS)
 class Processor(wiring.Component):
     """Executes microcode: reads two registers in one cycle, and does everything else in the next.
 
-    It takes more cycles where a word waits: for memory, for the array, and four for its adder and
-    its multiplier. Registers are those that the host sees as well, at their offset / 4; the host
+    A word takes a third cycle where the next one depends on its result, another one for an access
+    to memory, four more for adder and multiplier, and more where it waits for memory or for the
+    array. Registers are those that the host sees as well, at their offset / 4; the host
     reads between two words. A start or a reset makes the word after the one at hand word 0, an
     error of memory word FAULT.
 
@@ -46,7 +47,7 @@ class Processor(wiring.Component):
         As of Control.
     running, failed : Out(1)
         A program runs; the last one has ended in an error, also if it has been reset since.
-    port, execute, go, a, b, number_b, result, unit_b, add : Out
+    port, go, a, b, number_b, result, unit_b, add : Out
     stall, sum, product, accumulator, sum_overflow, product_overflow, overflow : In
         See MicroArray.
     unit, started, done : Out(4)
@@ -74,7 +75,7 @@ class Processor(wiring.Component):
             "araddr": In(ADDR_BITS), "arprot": In(3), "arvalid": In(1), "arready": Out(1),
             "rdata": Out(32), "rresp": Out(2), "rvalid": Out(1), "rready": In(1),
             "irq": Out(1), "running": Out(1), "failed": Out(1),
-            "port": Out(FIELDS["port"]), "execute": Out(1), "go": Out(1),
+            "port": Out(FIELDS["port"]), "go": Out(1),
             "a": Out(32), "b": Out(32), "number_b": Out(32), "result": Out(32),
             "unit_b": Out(1), "add": Out(1),
             "stall": In(1), "sum": In(32), "product": In(32), "accumulator": In(32),
@@ -101,7 +102,6 @@ class Processor(wiring.Component):
             rom_port.en.eq(advance),
             rom_port.addr.eq(target),
             self.port.eq(word.port),
-            self.execute.eq(execute & ~first),
             go.eq(advance & ~first),
             self.go.eq(go),
         ]
@@ -120,7 +120,7 @@ class Processor(wiring.Component):
             self.a.eq(a_port.data),
             self.number_b.eq(b_port.data),
         ]
-        with m.Switch(word.source):
+        with m.Switch(self._early(m, "source", word.source)):
             for code, value in ((Source.REGISTER, b_port.data), (Source.MEMORY, beat),
                                 (Source.ACCUMULATOR, self.accumulator), (Source.STATE, state)):
                 with m.Case(code):
@@ -129,12 +129,13 @@ class Processor(wiring.Component):
 
         # the result
         total = Signal(33)
-        is_sub = word.operation == Operation.SUB
+        is_sub = self._early(m, "is_sub", word.operation == Operation.SUB)
+        operation = self._early(m, "operation", word.operation)
         m.d.comb += [
             total.eq((Cat(is_sub, self.a) + Cat(is_sub, self.b ^ is_sub.replicate(32))) >> 1),
-            self.add.eq(word.operation == Operation.FADD),
+            self.add.eq(operation == Operation.FADD),
         ]
-        with m.Switch(word.operation):
+        with m.Switch(operation):
             for code, value in ((Operation.AND, self.a & self.b), (Operation.XOR, self.a ^ self.b),
                                 (Operation.FADD, self.sum), (Operation.FMUL, self.product),
                                 (Operation.NUMBER, canonical)):
@@ -145,11 +146,19 @@ class Processor(wiring.Component):
 
         # the next word
         taken = Signal()
+        carry, negative = Signal(reset_less=True), Signal(reset_less=True)
+        ones = Signal(8, reset_less=True)  # four bits of the result each
+        m.d.sync += [
+            carry.eq(total[32]),
+            negative.eq(self.result[31]),
+            ones.eq(Cat(self.result.word_select(k, 4).any() for k in range(8))),
+        ]
+        is_zero = ones == 0
         with m.Switch(word.condition):
-            for code, value in ((Condition.ALWAYS, 1), (Condition.ZERO, self.result == 0),
-                                (Condition.NONZERO, self.result != 0),
-                                (Condition.CARRY, total[32]), (Condition.NO_CARRY, ~total[32]),
-                                (Condition.NEGATIVE, self.result[31])):
+            for code, value in ((Condition.ALWAYS, 1), (Condition.ZERO, is_zero),
+                                (Condition.NONZERO, ~is_zero),
+                                (Condition.CARRY, carry), (Condition.NO_CARRY, ~carry),
+                                (Condition.NEGATIVE, negative)):
                 with m.Case(code):
                     m.d.comb += taken.eq(value)
         follow, otherwise = Signal.like(target), Signal.like(target)
@@ -168,15 +177,17 @@ class Processor(wiring.Component):
                 m.d.sync += self.running.eq(0)
 
         # the two cycles of a word
-        waiting = Signal()
+        waiting, judged = Signal(), Signal()
+        conditional = ~word.condition.matches(Condition.NEVER, Condition.ALWAYS, Condition.RETURN)
         age = Signal(range(self.LATENCY + 1))
-        memory_waits = self._memory(m, word, beat)
+        memory_waits = self._memory(m, execute & ~first, go, word, beat)
         floats = (word.operation == Operation.FADD) | (word.operation == Operation.FMUL)
         slow = floats & (age != self.LATENCY)
         m.d.comb += [
             waiting.eq(~first & (self.stall | memory_waits | slow)),
-            advance.eq(execute & ~waiting),
+            advance.eq(execute & ~waiting & (first | judged | ~conditional)),
         ]
+        m.d.sync += judged.eq(execute & ~waiting & ~advance)
         m.d.sync += [execute.eq(~advance), age.eq(Mux(slow & execute, age + 1, 0))]
 
         def on(port):
@@ -212,61 +223,70 @@ class Processor(wiring.Component):
         infinite or none)."""
         kind, part = cut[:3], cut[3:]
         is_nibble = kind == Cut.NIBBLE4
-        half, byte, nibble = Signal(16), Signal(8), Signal(4)
+        top, odd_byte, odd_nibble, keep_byte, keep_half, whole, signed, wide = (
+            self._early(m, name, value) for name, value in (
+                ("top", part[1] | is_nibble),
+                ("odd_byte", Mux(is_nibble, part[1], (kind == Cut.BYTE0) & part[0])),
+                ("odd_nibble", is_nibble & part[0]),
+                ("keep_byte", ~is_nibble),
+                ("keep_half", ~is_nibble & (kind != Cut.BYTE0)),
+                ("whole", kind == Cut.WHOLE),
+                ("signed", kind == Cut.SIGNED_LOW),
+                ("wide", kind == Cut.FP32)))
+        half, byte = Signal(16), Signal(8)
         m.d.comb += [
-            half.eq(Mux(part[1] | is_nibble, source[16:], source[:16])),
-            byte.eq(Mux(Mux(is_nibble, part[1], part[0]), half[8:], half[:8])),
-            nibble.eq(Mux(part[0], byte[4:], byte[:4])),
+            half.eq(Mux(top, source[16:], source[:16])),
+            byte.eq(Mux(odd_byte, half[8:], half[:8])),
+            self.b.eq(Cat(Mux(odd_nibble, byte[4:], byte[:4]),
+                          byte[4:] & keep_byte.replicate(4),
+                          half[8:] & keep_half.replicate(8),
+                          source[16:] & whole.replicate(16) | (signed & half[15]).replicate(16))),
         ]
-        with m.Switch(kind):
-            with m.Case(Cut.LOW):
-                m.d.comb += self.b.eq(half)
-            with m.Case(Cut.SIGNED_LOW):
-                m.d.comb += self.b.eq(half.as_signed())
-            with m.Case(Cut.BYTE0):
-                m.d.comb += self.b.eq(byte)
-            with m.Case(Cut.NIBBLE4):
-                m.d.comb += self.b.eq(nibble)
-            with m.Default():
-                m.d.comb += self.b.eq(source)
-        number = Mux(kind == Cut.FP32, source, Cat(Const(0, 16), half))
-        return canonicalise("fp32", number)
+        return canonicalise("fp32", Mux(wide, source, Cat(Const(0, 16), half)))
 
-    def _memory(self, m, word, beat):
+    @staticmethod
+    def _early(m, name, value):
+        """`value`, made of the word, out of a register: the word is there a cycle before it is
+        executed, and stays."""
+        register = Signal(len(value), name=f"early_{name}", reset_less=True)
+        m.d.sync += register.eq(value)
+        return register
+
+    def _memory(self, m, execute, go, word, beat):
         """Accesses to memory; returns whether the word at hand waits for one."""
         read, write = self.read, self.write
         reading, writing = Signal(), Signal()  # a beat is on its way; what is written is, too
         sent = Signal()  # the command of a write has been taken
-        free = ~reading & ~writing
-        is_read = self.execute & (word.port == Port.READ)
-        is_write = self.execute & (word.port == Port.WRITE)
+        accepted = Signal()  # all that the word at hand has for memory; not the same cycle: timing
+        begins = execute & ~reading & ~writing & ~accepted
+        is_write = execute & (word.port == Port.WRITE)
         m.d.comb += [
             read.cmd.payload.addr.eq(self.a),
             read.cmd.payload.len.eq(1),
-            read.cmd.valid.eq(is_read & free),
+            read.cmd.valid.eq(begins & (word.port == Port.READ)),
             read.data.ready.eq(1),
             write.cmd.payload.addr.eq(self.a),
             write.cmd.payload.len.eq(1),
-            write.cmd.valid.eq(is_write & free & ~sent),
+            write.cmd.valid.eq(begins & is_write & ~sent),
             write.data.payload.eq(self.b),
             write.data.valid.eq(is_write & sent),
         ]
+        with m.If(go):
+            m.d.sync += accepted.eq(0)
         with m.If(read.cmd.valid & read.cmd.ready):
-            m.d.sync += reading.eq(1)
+            m.d.sync += [reading.eq(1), accepted.eq(1)]
         with m.If(read.data.valid):
             m.d.sync += [reading.eq(0), beat.eq(read.data.payload)]
         with m.If(write.cmd.valid & write.cmd.ready):
             m.d.sync += sent.eq(1)
         with m.If(write.data.valid & write.data.ready):
-            m.d.sync += [sent.eq(0), writing.eq(1)]
+            m.d.sync += [sent.eq(0), writing.eq(1), accepted.eq(1)]
         with m.If(write.ack):
             m.d.sync += writing.eq(0)
         waits = Signal()
         with m.Switch(word.port):
-            with m.Case(Port.READ):
-                m.d.comb += waits.eq(~free | ~read.cmd.ready)
-            with m.Case(Port.WRITE):
-                m.d.comb += waits.eq(~(write.data.valid & write.data.ready))
+            with m.Case(Port.READ, Port.WRITE):
+                m.d.comb += waits.eq(~accepted)
             with m.Case(Port.FLUSH):
                 m.d.comb += waits.eq(writing)
         return waits | (word.source == Source.MEMORY) & reading
