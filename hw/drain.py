@@ -114,6 +114,8 @@ class Drain(wiring.Component):
         for level, (count, stride) in enumerate(zip(counts, strides, strict=True)):
             m.d.comb += [getattr(walker, f"n{level}").eq(count),
                          walker.addr_stride[level].eq(stride)]
+            if level < 4:
+                m.d.comb += getattr(walker, f"again{level}").eq(count)
 
         # The last address of a window takes the room for its vectors, and waits until those of the
         # window before will have been handed out when it has been reduced: then nothing after

@@ -125,12 +125,14 @@ class Moving(wiring.Component):
         # Vectors: (i2, i1, i0), or (g, n, kr, kc).
         m.submodules.vectors = vectors = Walker([16, 16, 16, 16], {"b": 16, "c": 16})
         at = fields(isa.COMPUTE, Mux(start, self.i.payload.insn, word))
-        last_g = Mux(start, new.ng == 1, vectors.left3 == 2)
         m.d.comb += [
             vectors.load.eq(start), vectors.step.eq(busy),
-            vectors.n0.eq(Mux(at.dw, at.t0, at.q0)),
-            vectors.n1.eq(Mux(at.dw, at.t1, at.q1)),
-            vectors.n2.eq(Mux(at.dw, Mux(last_g, at.lanes_last, tn), new.q2)),
+            vectors.n0.eq(Mux(new.dw, new.t0, new.q0)),
+            vectors.again0.eq(Mux(now.dw, now.t0, now.q0)),
+            vectors.n1.eq(Mux(new.dw, new.t1, new.q1)),
+            vectors.again1.eq(Mux(now.dw, now.t1, now.q1)),
+            vectors.n2.eq(Mux(new.dw, Mux(new.ng == 1, new.lanes_last, tn), new.q2)),
+            vectors.again2.eq(Mux(vectors.left3 == 2, now.lanes_last, tn)),
             vectors.n3.eq(Mux(new.dw, new.ng, 1)),
             vectors.b_base.eq(self.i.payload.base), vectors.c_base.eq(new.cbase),
             final.eq(busy & (in_ones | (vectors.last & ~(now.dw & now.ones)))),
@@ -154,8 +156,11 @@ class Moving(wiring.Component):
             self.vector.tag.eq(tag),
         ]
 
-        # Buffer A, for the tags.
-        m.d.comb += [self.beside.en.eq(busy & now.sel & ~now.dw & ~now.zero),
+        # Buffer A, for the tags. Others wait for it in the same cycle.
+        looks = Signal(reset_less=True)
+        with m.If(start):
+            m.d.sync += looks.eq(new.sel & ~new.dw & ~new.zero)
+        m.d.comb += [self.beside.en.eq(busy & looks),
                      self.beside.addr.eq(vectors.b), self.beside.offset.eq(offset)]
 
         # Buffer B.

@@ -151,37 +151,37 @@ class Sequencer(wiring.Component):
     def _dispatch(self, m, fetch, queues):
         """Route the beats to the queues; returns (END met, unknown unit at hand)."""
         beats = BYTES // self._config.beat_bytes
+        codes = [*UNITS, Unit.END]
         position = Signal(range(beats))
-        kept = Signal(4)  # unit of the instruction at hand, after its first beat
-        unit = Signal(4)
+        first = Signal(init=1)  # beat of an instruction
+        # one bit per unit, as the rest of the cycle depends on it; kept after the first beat
+        found, kept = Signal(len(codes)), Signal(len(codes))
         at_end = Signal()
         unknown = Signal()
         move = Signal()
+        code = fetch.o.payload[:4]
         m.d.comb += [
-            unit.eq(Mux(position == 0, fetch.o.payload[:4], kept)),
+            found.eq(Cat(Mux(first, code == c, k) for c, k in zip(codes, kept, strict=True))),
             move.eq(fetch.o.valid & fetch.o.ready),
-            self.fetched.eq(move & ((position == beats - 1) | (unit == Unit.END))),
+            self.fetched.eq(move & ((position == beats - 1) | found[-1])),
         ]
         # what follows an END is not part of the program
+        ready = Cat(queue.i.ready for queue in queues)
         with m.If(self.busy & ~at_end):
-            with m.Switch(unit):
-                for u, queue in zip(UNITS, queues, strict=True):
-                    with m.Case(u):
-                        m.d.comb += [
-                            fetch.o.ready.eq(queue.i.ready),
-                            queue.i.valid.eq(fetch.o.valid),
-                        ]
-                with m.Case(Unit.END):
-                    m.d.comb += fetch.o.ready.eq(1)
-                with m.Default():
-                    m.d.comb += unknown.eq(fetch.o.valid)
+            m.d.comb += [
+                fetch.o.ready.eq((found & Cat(ready, 1)).any()),
+                unknown.eq(fetch.o.valid & ~found.any()),
+            ]
+            for queue, mine in zip(queues, found, strict=False):
+                m.d.comb += queue.i.valid.eq(fetch.o.valid & mine)
         for queue in queues:
             m.d.comb += queue.i.payload.eq(fetch.o.payload)
         with m.If(move):
             m.d.sync += [
-                kept.eq(unit),
+                kept.eq(found),
                 position.eq(position + 1),
-                at_end.eq(unit == Unit.END),
+                first.eq(position == beats - 1),
+                at_end.eq(found[-1]),
             ]
         return at_end, unknown
 

@@ -12,6 +12,7 @@ from gradgate.hw.core import Core
 from gradgate.hw.link import Link, connect_registers
 from gradgate.hw.link_format import Identity
 from gradgate.hw.micro.core import MicroCore
+from gradgate.hw.slice import ReadSlice, WriteSlice
 from gradgate.hw.turns import ReadTurns, WriteTurns
 from gradgate.hw.uart import UARTReceiver, UARTTransmitter
 
@@ -100,7 +101,13 @@ class SoC(wiring.Component):
         for name, arbiter in zip(("read", "write"), arbiters, strict=True):
             m.submodules[f"{name}_arbiter"] = arbiter
             initiators = [*getattr(core, name), getattr(link, name)]
-            for port, its in zip(initiators, arbiter.ports, strict=True):
+            for number, (port, its) in enumerate(zip(initiators, arbiter.ports, strict=True)):
+                if config.core == "units":
+                    # arbiters behind arbiters would be too long a path
+                    part = (ReadSlice if name == "read" else WriteSlice)(config.beat_bits)
+                    m.submodules[f"{name}_slice_{number}"] = part
+                    wiring.connect(m, port, part.i)
+                    port = part.o
                 wiring.connect(m, port, its)
             wiring.connect(m, arbiter.port, getattr(memory, name))
         m.d.comb += [

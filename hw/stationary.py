@@ -95,13 +95,14 @@ class LaneAddresses(wiring.Component):
         m = Module()
         tn = self.config.tn
         new, now = fields(isa.COMPUTE, self.new), fields(isa.COMPUTE, self.now)
-        at = fields(isa.COMPUTE, Mux(self.load, self.new, self.now))
 
         m.submodules.walker = walker = Walker([16, 16, None], {"address": 16})
         m.d.comb += [
             walker.load.eq(self.load),
-            walker.n0.eq(Mux(at.dw, at.q0, at.al_n)),
-            walker.n1.eq(Mux(at.dw, at.q1, 0)),  # 0: more than Tn
+            walker.n0.eq(Mux(new.dw, new.q0, new.al_n)),
+            walker.again0.eq(Mux(now.dw, now.q0, now.al_n)),
+            walker.n1.eq(Mux(new.dw, new.q1, 0)),  # 0: more than Tn
+            walker.again1.eq(Mux(now.dw, now.q1, 0)),
             walker.address_base.eq(Mux(new.dw, new.bbase, 0)),
             walker.address_stride[0].eq(Mux(now.dw, now.bq0, now.al0)),
             walker.address_stride[1].eq(Mux(now.dw, now.bq1, now.al1)),
@@ -177,7 +178,6 @@ class Stationary(wiring.Component):
         insn, busy, head = Signal(32 * isa.WORDS, reset_less=True), Signal(), Signal()
         new, now = fields(isa.COMPUTE, self.i.payload), fields(isa.COMPUTE, insn)
         accept, start = Signal(), Signal()
-        at = fields(isa.COMPUTE, Mux(accept, self.i.payload, insn))
         m.d.comb += [
             start.eq(self.o.valid & self.o.ready),
             self.i.ready.eq(~busy | (start & sweep.tail)),
@@ -194,7 +194,8 @@ class Stationary(wiring.Component):
         short = Signal()
         m.d.comb += [
             tiles.load.eq(accept), tiles.step.eq(start),
-            tiles.n0.eq(at.t0), tiles.n1.eq(at.t1), tiles.n2.eq(new.ng),
+            tiles.n0.eq(new.t0), tiles.n1.eq(new.t1), tiles.n2.eq(new.ng),
+            tiles.again0.eq(now.t0), tiles.again1.eq(now.t1),
             tiles.a_base.eq(new.abase), tiles.b_base.eq(new.bbase), tiles.tag_base.eq(new.tag0),
             short.eq(left <= tn),
             sweep.tail.eq(Mux(now.dw, short, tiles.last)),

@@ -25,7 +25,9 @@ class Walker(wiring.Component):
         Begin the loops anew; go to the next iteration. `load` wins. `step` after the last
         iteration leaves everything undefined until the next `load`.
     n{level} : In(count), at least 1
-        Iterations; looked at with `load`, and whenever the loop of the level begins again.
+        Iterations; looked at with `load`.
+    again{level} : In(count), at least 1
+        The same when the loop of a level but the outermost begins again; looked at with `step`.
     {value}_base : In(width)
         Looked at with `load`.
     {value}_stride : In(width) per level
@@ -56,6 +58,8 @@ class Walker(wiring.Component):
         for level, width in enumerate(counts):
             if width is not None:
                 members |= {f"n{level}": In(width), f"left{level}": Out(width)}
+                if level < levels - 1:
+                    members[f"again{level}"] = In(width)
         for name, width in values.items():
             members |= {f"{name}_base": In(width), f"{name}_stride": In(width).array(levels),
                         name: Out(width), f"{name}_next": Out(width)}
@@ -84,13 +88,16 @@ class Walker(wiring.Component):
                                                          reset_less=True)
             end = Signal(name=f"r_end{level}", reset_less=True)
             m.d.comb += [getattr(self, f"left{level}").eq(left), self.end[level].eq(end)]
-            begin = self.load
+            # `load` and `step` come late: all that they choose from is there before
+            go_on = [left.eq(left - 1), end.eq(left == 2)]
             if level < len(levels) - 1:
-                begin = begin | (self.step & ended[level] & end)
-            with m.If(begin):
+                again = getattr(self, f"again{level}")
+                go_on = [left.eq(Mux(end, again, left - 1)),
+                         end.eq(Mux(end, again == 1, left == 2))]
+            with m.If(self.load):
                 m.d.sync += [left.eq(n), end.eq(n == 1)]
             with m.Elif(self.step & ended[level]):
-                m.d.sync += [left.eq(left - 1), end.eq(left == 2)]
+                m.d.sync += go_on
 
         for name, width in self.values.items():
             starts = [Signal(width, name=f"r_{name}{level}", reset_less=True) for level in levels]

@@ -30,6 +30,8 @@ def test_walks_nested_loops(endless):
                        for name, width in widths.items()}
             for level in range(2 if endless else 3):
                 ctx.set(getattr(dut, f"n{level}"), counts[level])
+                if level < 2:
+                    ctx.set(getattr(dut, f"again{level}"), counts[level])
             for name in widths:
                 ctx.set(getattr(dut, f"{name}_base"), bases[name])
                 for level in range(3):
