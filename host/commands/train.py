@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ..boards import board
 from ..data import digits
 from ..errors import GradgateError
-from ..nets import digits_cnn
+from ..nets import NETS, net
 from ..plots import loss_curve
 from .options import add_batch, check_counts
 
@@ -26,6 +26,12 @@ loss. Writes checkpoint.pt and loss.png to the --out directory."""
 
 def arguments(parser):
     """Add the options of this command."""
+    parser.add_argument(
+        "--net",
+        choices=[name for name in NETS if name.startswith("digits")],
+        default="digits",
+        help="digits-small is for boards with little memory (default: %(default)s)",
+    )
     parser.add_argument(
         "--epochs", type=int, default=6, help="passes over the data (default: %(default)s)"
     )
@@ -65,7 +71,7 @@ class Run:
         self.train, self.test = digits()
         torch.manual_seed(args.seed)
         self.order = torch.Generator().manual_seed(args.seed)
-        self.net = digits_cnn()
+        self.net, _ = net(args.net)
         self.model = gradgate.compile(
             self.net, example_inputs=(self.train[0][: args.batch],), device=device
         )
@@ -98,7 +104,7 @@ class Run:
 
     def options(self):
         """What must be the same when a run is resumed."""
-        names = ("epochs", "batch", "lr", "momentum", "weight_decay", "seed", "board", "device")
+        names = ("net", "epochs", "batch", "lr", "momentum", "weight_decay", "seed", "board", "device")
         return {name: getattr(self.args, name) for name in names}
 
     def save(self, path):
@@ -227,6 +233,7 @@ def _report(args, console, profile, training, parameters, wall):
     result = {
         "backend": args.device,
         "board": args.board,
+        "net": args.net,
         "epochs": args.epochs,
         "batch": args.batch,
         "seed": args.seed,

@@ -7,6 +7,7 @@ __all__ = ["post"]
 
 _SIGN, _EXPONENT, _HIGH = 0x80000000, 0x7f800000, 0xffff0000
 _LARGEST = 0x7f7f0000  # finite operand
+_STEPS = ("scale", "bias", "opd_add", "relu", "mask", "sgd")
 _TAGS = 0x40004000  # a beat of two tags that are 0
 
 
@@ -238,6 +239,9 @@ def _operand(asm, f, back, row, other, other1, out2, out1, out, left_o1, left, a
 def _steps(asm, back, x, other, bias, imm0, imm1, minus_lr, momentum, value):
     """x through the steps."""
     asm.label("post steps")
+    asm.both(None, asm.instruction[0],
+             asm.constant(sum(1 << POST[name].lo for name in _STEPS)),
+             when=Condition.ZERO, to="post steps end")
     asm.both(None, asm.instruction[0], asm.constant(1 << POST["sgd"].lo), when=Condition.NONZERO,
              to="post sgd")
     asm.unless(POST["scale"], "post bias")

@@ -84,5 +84,5 @@ def test_a_network_of_the_users_own(monkeypatch):
         net("own:none")
     with pytest.raises(GradgateError, match="no network 'nowhere_at_all:f': No module named"):
         net("nowhere_at_all:f")
-    with pytest.raises(GradgateError, match="no network 'vgg'; there are digits, 1x, lenet10"):
+    with pytest.raises(GradgateError, match="no network 'vgg'; there are digits, digits-small, 1x"):
         net("vgg")
