@@ -32,15 +32,16 @@ BOARD = Board(
 )
 
 
-def design(build=bytes(8)):
-    """The Design of the bitstream; `build` is Identity.build."""
+def design(build=bytes(8), board=BOARD):
+    """The Design of the bitstream of this board, or of another profile of it; `build` is
+    Identity.build."""
     from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
-    identity = Identity(board=BOARD.name, config=BOARD.config, memory_size=BOARD.memory_size,
-                        clock_hz=round(BOARD.clock_hz), build=build)
-    memory = controller(BOARD.clock_hz, device="LFE5U-85F-6BG381C")
+    identity = Identity(board=board.name, config=board.config, memory_size=board.memory_size,
+                        clock_hz=round(board.clock_hz), build=build)
+    memory = controller(board.clock_hz, device="LFE5U-85F-6BG381C")
     top = SDRAMTop(
         identity, memory.init, degrees=63, baud=3_000_000, reset="button_pwr",
         lights=lambda platform: [platform.request("led", n, dir="-") for n in range(3)])
-    return Design(platform=ULX3S_85F_Platform(), top=top, target_hz=BOARD.clock_hz,
+    return Design(platform=ULX3S_85F_Platform(), top=top, target_hz=board.clock_hz,
                   files={"litedram_core.v": memory.verilog}, options=OPTIONS)
