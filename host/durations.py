@@ -10,6 +10,7 @@ from functools import cache
 
 from amaranth.hdl import UnusedElaboratable
 from gradgate.hw.compute import ComputeUnit
+from gradgate.hw.drain import Drain
 from gradgate.hw.fetch import Fetch
 from gradgate.hw.isa import BYTES, Unit
 from gradgate.hw.vector import VectorPipeline
@@ -20,8 +21,10 @@ __all__ = ["Sweeps", "Transfer", "Work", "Machine"]
 PORT_OUT, PORT_IN = 5, 5
 BURST = 3  # cycles of a burst besides latency and beats
 POST_LEAD = 8
-POST_TAIL = 8
+POST_TAIL = 7
+BIAS = 2  # from the last beat of the bias to the first vector
 WRITE_AHEAD = 4  # longest bursts that a WriteDMA holds
+ENDING = 6  # last bursts of a POST that are looked at one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,10 @@ class Work:
     Its datapath takes `cycles` if memory keeps up; the first of them is `lead` after the start,
     `tail` pass between the last and `done`. `active` counts as of the registers. A LOAD needs
     `bursts` cycles for its commands, the last of which goes out `ahead` cycles before the end or
-    earlier. The `writes` of a POST with memory channels of their own follow the vectors, in bursts
-    of `burst` beats.
+    earlier. The `writes` of a POST with memory channels of their own follow the vectors: the first
+    burst is at the channel `made` cycles after the first vector, and `lag` more for the pipeline;
+    the last `busy` cycles of its `tail`, but for memory's latency, the channel serves without a
+    pause. `reads` tells that the first cycle waits for memory.
     """
 
     cycles: int
@@ -76,17 +81,23 @@ class Work:
     bursts: float = 0
     ahead: float = 0
     writes: tuple = ()
-    burst: int = 0
+    drained: float = 0
+    made: float = 0
+    lag: float = 0
+    busy: float = 0
+    reads: bool = False
 
 
 @cache
 def _latencies(config):
-    """(accumulate loop, array, vector unit) in cycles, as the gateware has them."""
+    """(accumulate loop, array, vector unit) in cycles, and how many vectors the drain runs ahead,
+    as the gateware has them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnusedElaboratable)
         unit, pipeline = ComputeUnit(config), VectorPipeline(config)
-        found = unit.loop, unit.latency, dict(pipeline.stages)
-        del unit, pipeline
+        drain = Drain(config)
+        found = unit.loop, unit.latency, dict(pipeline.stages), drain.depth
+        del unit, pipeline, drain
         gc.collect()  # they refer to themselves
     return found
 
@@ -102,13 +113,13 @@ class Machine:
 
     def __init__(self, config, timing):
         self.config, self.timing = config, timing
-        self.loop, self.compute_latency, self._stages = _latencies(config)
+        self.loop, self.compute_latency, self._stages, self.drain_depth = _latencies(config)
         self.instruction_beats = BYTES // config.beat_bytes
         refresh = timing.refresh_interval and timing.refresh_cycles / timing.refresh_interval
         self.row_cycles = timing.row_cycles if timing.row_bytes else 0
         # no more than so many bursts are under way
         self.burst_cycles = (timing.latency + BURST) / timing.outstanding
-        self.capacity = 1.0 - refresh  # part of the time that a channel is there
+        self.capacity = 1.0 - refresh  # part of the time that a channel is there, on average
 
     def channel(self, port, write):
         """Number of the memory channel behind a port."""
@@ -157,7 +168,7 @@ class Machine:
     def fetch_cycles(self):
         """Time that a burst of the program takes from a channel: its beats, and a row there and
         back."""
-        beats = min(self.config.max_burst, Fetch.BURST)
+        beats = Fetch.burst(self.config)
         return beats * float(self.timing.beat_cycles) + 2 * self.row_cycles
 
     @property
@@ -203,11 +214,14 @@ class Machine:
             (f.get("lo1", 0) * f["n0"] + f.get("lo0", 0)) * f["spp"] * (places // max(1, positions))
         )
         lead = self.read_latency - before if beats else 0
+        if f.get("unpool") and beats:  # the first tags come behind the first burst of gradients
+            lead += min(f["d_len"], self.config.max_burst) * float(self.timing.beat_cycles)
+            lead += self.row_cycles
         # the FIFO of its DMA holds what is asked for ahead of the buffer
         depth = self.read_ahead
         ahead = float("inf") if beats <= depth else depth - self.config.max_burst
         bursts = 4 + f["d_n1"] * f["d_n2"] * f["d_n3"] + beats / self.config.max_burst
-        return Work(places, streams, lead, 1, active, bursts, ahead)
+        return Work(places, streams, lead, 1, active, bursts, ahead, reads=beats > 0)
 
     def post(self, f):
         """Work of a POST."""
@@ -235,14 +249,76 @@ class Machine:
         lead = POST_LEAD
         if reads or f.get("bias") or f.get("src_mem"):
             lead = self.read_latency
-        joined = f["o_n1"] == 1 or f["o_s1"] == f["o_len"] * config.beat_bytes
-        burst = min(config.max_burst, beats if joined else f["o_len"])
-        tail = self.write_latency(f.get("sgd")) + burst * (1 + float(self.timing.beat_cycles))
+        if f.get("bias"):  # vectors wait for the last of it, in a row of its own
+            lead += config.groups + BIAS + self.row_cycles
+        cycles = pixels * per
+        first, last = self.bursts(f.get("out_base", 0), runs, strides)
+        pace = max(1.0, cycles / beats)
+        served, since = self.ending(last, pace)
+        lag = self.write_latency(f.get("sgd")) - self.timing.latency
         writes = ()
         if not self.timing.shared:
             writes = tuple(stream for stream in streams if stream.channel & 1)
             streams = [stream for stream in streams if not stream.channel & 1]
-        return Work(pixels * per, tuple(streams), lead, tail, beats, writes=writes, burst=burst)
+        return Work(
+            cycles,
+            tuple(streams),
+            lead,
+            lag + served + self.timing.latency,
+            beats,
+            writes=writes,
+            lag=lag,
+            drained=POST_LEAD + (cycles if per == config.groups else float("inf")),
+            bursts=4 + f["o_n1"] * f["o_n2"] + beats / config.max_burst,
+            made=first * (pace + 1),
+            busy=served - since,
+            reads=lead > POST_LEAD,
+        )
+
+    def bursts(self, base, runs, strides):
+        """Beats of the first burst and of the last ENDING ones, of runs from `base`: no burst
+        crosses a multiple of the longest, runs that touch share theirs."""
+        most, size = self.config.max_burst, self.config.beat_bytes
+        length, n1, n2 = runs
+        base //= size
+        s1, s2 = (s // size for s in strides)
+        touching = length if s1 != length else n1 * length
+        if s2 == touching == n1 * length:
+            touching *= n2
+        first = min(touching, most - base % most)
+        pieces, start = [], None  # from the end
+        for number in reversed(range(max(0, n1 * n2 - ENDING), n1 * n2)):
+            end = base + number // n1 * s2 + number % n1 * s1 + length
+            if end != start:
+                pieces.append([end, end])
+            pieces[-1][0] = start = end - length
+        found = []
+        for start, end in pieces:
+            while end > start and len(found) < ENDING:
+                cut = max(start, (end - 1) // most * most)
+                row = cut * size // self.timing.row_bytes if self.row_cycles else 0
+                found.append((end - cut, row))
+                end = cut
+        return first, found[::-1]
+
+    def ending(self, bursts, pace):
+        """When memory has served the last `bursts` of a POST that makes a beat in `pace` cycles,
+        counted from the last beat, and since when it has been busy without a pause.
+
+        A burst goes to the port when it is made, one beat per cycle, and is served once there.
+        """
+        beat = float(self.timing.beat_cycles)
+        left = sum(beats for beats, _ in bursts)
+        open_row = bursts[0][1]
+        handed = served = since = -float("inf")
+        for beats, row in bursts:
+            left -= beats
+            handed = max(handed, -left * pace) + beats
+            if handed > served:
+                since = served = handed
+            served += beats * beat + (row != open_row) * self.row_cycles
+            open_row = row
+        return served, since
 
     def vector_cycles(self, f):
         """Time that a POST takes of the vector unit and of memory, whichever is more."""

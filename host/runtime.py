@@ -4,10 +4,11 @@ from collections import OrderedDict
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
+from gradgate.hw.fetch import Fetch
 
 from .device import Counters
 from .errors import DeviceError
-from .memory import Arena
+from .memory import ALIGN, Arena
 from .passes import Tensors, backward_program, forward_program, steps_of, update_program
 from .scheduler import scheduler
 
@@ -125,7 +126,10 @@ class Runtime:
         if key not in plan.programs:
             program = build()
             data = program.assemble()
-            plan.programs[key] = plan.arena.place(f"{kind} program", len(data)), program, data
+            # bursts of the program end at multiples of their length, so that all are whole ones
+            align = Fetch.burst(self.device.config) * self.device.config.beat_bytes
+            address = plan.arena.place(f"{kind} program", len(data), max(ALIGN, align))
+            plan.programs[key] = address, program, data
         address, program, data = plan.programs[key]
         self._use(plan)
         self._buffers = None

@@ -14,15 +14,20 @@ from gradgate.hw.isa import Unit
 from gradgate.hw.issue import Issue
 
 from .device import RECORD, UNITS
-from .durations import Machine
+from .durations import PORT_IN, Machine
+from .refreshes import Refreshes
 
 __all__ = ["Prediction", "predict", "entries"]
 
 
 COMPUTE, POST = int(Unit.COMPUTE), int(Unit.POST)
 QUEUE = Issue.DEPTH + 1  # instructions that wait in a unit's queue
-POST_NEXT = 5  # a POST is accepted so many cycles before the last vector of the one before
+# A POST is accepted POST_NEXT cycles before the last vector of the one before, and more if that one
+# has waited, as the drain has gone on meanwhile: up to its depth, but for DRAIN vectors.
+POST_NEXT, DRAIN = 5, 5
+FIRST = 4  # cycles from the start of a read to its first command
 POST_GAP = 2  # cycles between the last vector of a POST and the first one of the next
+ASKED = 2  # cycles from the room for a burst of the program to its request
 
 
 @dataclass
@@ -65,6 +70,9 @@ class _Queue:
         self.pending = None  # offered while the unit is busy
         self.busy = False
         self.left, self.rate, self.since = 0.0, 0.0, 0.0
+        self.ahead, self.ahead_at = 0.0, 0.0  # cycles that memory is ahead of it, and when
+        self.stalled = 0.0  # end of the last refresh that it has felt
+        self.served = 0.0  # when memory had served the transfer before
         self.flow = None
         self.version = 0
         # of the last one
@@ -88,9 +96,12 @@ class _Timeline:
         self.tokens = [[0] * 4 for _ in UNITS]
         self.heap, self.serial = [], 0
         self.dispatched, self.next_beat = 0, 0
-        self.asked, self.come, self.taken = [], [], []  # bursts of the program
-        burst = min(machine.config.max_burst, Fetch.BURST)
+        self.come = []  # bursts of the program
+        burst = Fetch.burst(machine.config)
         self.fetch = burst // self.beats, Fetch.AHEAD // burst  # instructions, bursts ahead
+        self.refreshes = Refreshes(machine.timing)
+        self.drain = machine.drain_depth - DRAIN  # vectors of a POST ahead of one that waits
+        self.fetching = 0.0, 0.0  # latest burst of the program: when asked for, end on its channel
         self.flows = {}
         self.written = {}  # channel -> when it has written all so far
 
@@ -100,8 +111,17 @@ class _Timeline:
 
     def run(self):
         now = 0
+        if not self.apart:
+            for number in range(self.fetch[1]):
+                self.ask(0, ASKED + number)
         self.at(0, self.dispatch)
         while self.heap:
+            # as the units see it: what memory does not serve does not arrive
+            refresh = self.refreshes.next + PORT_IN
+            if self.heap[0][0] >= refresh:
+                self.refreshes.pass_by()
+                self.refresh(refresh)
+                continue
             now, _, action, arguments = heappop(self.heap)
             action(now, *arguments)
         records = {}
@@ -121,22 +141,19 @@ class _Timeline:
 
     # the sequencer
 
-    def arrival(self, now, number):
-        """Cycle in which the program's instruction `number` has come from memory; asked in the
-        cycle `now`."""
-        per, window = self.fetch
-        burst = number // per
-        while len(self.asked) <= burst:
-            asked = self.asked[-1] + 1 if self.asked else 2
-            if len(self.asked) >= window:
-                asked = max(asked, self.taken[len(self.asked) - window] + 2)
-            self.asked.append(asked)
-            self.at(max(now, asked + self.machine.fetch_latency), self.disturb)
-            # bursts come one after the other
-            here = asked + self.machine.fetch_latency
-            before = self.come[-1] + per * self.beats if self.come else 0
-            self.come.append(max(here, before))
-        return self.come[burst] + number % per * self.beats
+    def ask(self, now, asked):
+        """Another burst of the program is asked for in the cycle `asked`."""
+        per, _ = self.fetch
+        due = self.refreshes.resumed(asked + self.machine.fetch_latency)
+        self.at(max(now, due), self.disturb, asked)
+        # bursts come one after the other
+        before = self.come[-1] + per * self.beats if self.come else 0
+        self.come.append(max(due, before))
+
+    def arrival(self, number):
+        """Cycle in which the program's instruction `number` has come from memory."""
+        per, _ = self.fetch
+        return self.come[number // per] + number % per * self.beats
 
     def dispatch(self, now):
         """Move instructions to the queues as long as there is room."""
@@ -153,10 +170,10 @@ class _Timeline:
             number = len(queue.entered)
             if number - len(queue.start) >= QUEUE:
                 return
-            time = max(self.next_beat, self.arrival(now, self.dispatched), now)
+            time = max(self.next_beat, self.arrival(self.dispatched), now)
             self.next_beat = time + self.beats
             if (self.dispatched + 1) % self.fetch[0] == 0:
-                self.taken.append(self.next_beat)
+                self.ask(now, self.next_beat + ASKED)
             queue.entered.append(time)
             self.dispatched += 1
             if number == queue.head and not queue.offered:
@@ -230,46 +247,94 @@ class _Timeline:
         number = queue.head
         queue.busy = True
         if unit == POST:
+            queue.asked = now
             begin = max(now + work.lead, queue.end + POST_GAP)
         else:
             # reading begins when all commands of the one before are out
             queue.asked = max(offered, queue.issued)
             begin = max(now + 1, queue.asked + work.lead)
+        if work.reads:
+            begin = self.refreshes.resumed(begin - PORT_IN) + PORT_IN
+        queue.ahead_at = begin
+        queue.ahead = 0.0
+        if unit != POST:
+            queue.ahead = max(0.0, begin - max(queue.asked + work.lead, queue.served))
         self.accept(now, unit)
         self.at(begin, self.stream, unit, number)
 
     def stream(self, now, unit, number):
         queue = self.queues[unit]
         work = queue.work[number]
-        queue.left, queue.since, queue.rate = work.cycles, now, 0.0
+        fetched, until = self.fetching
+        more = 0.0
+        if (
+            work.reads
+            and now < until
+            and self.machine.channel(2, False) in (s.channel for s in work.streams)
+        ):
+            if fetched < queue.asked + FIRST:
+                self.at(until, self.stream, unit, number)
+                return
+            if fetched < queue.asked + work.bursts:
+                more = self.machine.fetch_cycles
+        queue.left, queue.since, queue.rate = work.cycles + more, now, 0.0
         queue.flow = number
         self.flows[unit] = work
         queue.written = 0.0
         for stream in work.writes:
-            begin = max(self.written.get(stream.channel, 0.0), now + 2 * work.burst)
-            end = begin + stream.alone / self.machine.capacity
+            begin = max(self.written.get(stream.channel, 0.0), now + work.made)
+            end = self.refreshes.served(begin + work.lag, stream.alone, self.machine.row_cycles)
+            end -= work.lag
             self.written[stream.channel] = end
             queue.written = max(queue.written, end)
         self.share(now)
 
-    def disturb(self, now):
-        """A burst of the program passes the channel that others use."""
+    def disturb(self, now, asked):
+        """A burst of the program, asked for in the cycle `asked`, passes the channel that others
+        use."""
         channel = self.machine.channel(2, False)
         took = self.machine.fetch_cycles
+        self.fetching = asked, now + took
         for unit, work in self.flows.items():
             here = [s for s in work.streams if s.channel == channel]
             used = sum(s.alone for s in here)
             queue = self.queues[unit]
-            since = self.machine.fetch_latency
-            left = queue.left - (now - since - queue.since) * queue.rate
+            left = queue.left - (asked - queue.since) * queue.rate
             # what had been asked for before comes before
             ahead = 0 if self.machine.timing.shared else self.machine.read_ahead
-            late = [s for s in here if left / max(1, work.cycles) * s.beats > ahead]
-            if late:
+            late = any(left / max(1, work.cycles) * s.beats > ahead for s in here)
+            if here and (late or asked < queue.asked + work.bursts):
                 queue.left -= (now - queue.since) * queue.rate
                 queue.left += took * min(1.0, used / work.cycles) * queue.rate
                 queue.since, queue.rate = now, 0.0  # when it ends is seen anew
         self.share(now)
+
+    def refresh(self, now):
+        """Memory stops for a while; what a unit has ahead in its FIFO covers some of it."""
+        for unit, work in self.flows.items():
+            queue = self.queues[unit]
+            if not work.streams:
+                continue
+            self.fill(now, unit, work)
+            left = queue.left - (now - queue.since) * queue.rate
+            lost = self.refreshes.cycles + self.machine.row_cycles - queue.ahead
+            if queue.ahead < left and lost > 0:
+                queue.stalled = now + self.refreshes.cycles
+                queue.left, queue.since = left + lost * queue.rate, now
+                queue.version += 1
+                self.at(now + queue.left / queue.rate, self.finish, unit, queue.version)
+            queue.ahead = max(0.0, -lost)
+            queue.ahead_at = now + self.refreshes.cycles
+
+    def fill(self, now, unit, work):
+        """Memory runs ahead of a transfer's datapath in what nobody wants of its channels."""
+        queue = self.queues[unit]
+        if now <= queue.ahead_at:
+            return
+        used = max(sum(users.values()) for users in self.wanted().values() if unit in users)
+        more = (now - queue.ahead_at) * max(0.0, 1.0 / used - 1.0)
+        most = self.machine.read_ahead * work.cycles / max(s.beats for s in work.streams)
+        queue.ahead, queue.ahead_at = min(queue.ahead + more, most), now
 
     def share(self, now):
         """Divide the channels among the transfers under way, and see when each will end."""
@@ -283,31 +348,31 @@ class _Timeline:
             queue.version += 1
             self.at(now + max(0.0, queue.left) / rate, self.finish, unit, queue.version)
 
-    def rates(self):
-        """Progress per cycle of every transfer: fair shares of each channel's time."""
-        capacity = self.machine.capacity
+    def wanted(self):
+        """Per channel, the part of its time that each transfer under way wants at its full pace;
+        several streams of one instruction move in step, and count as one."""
         users = {}
         for unit, work in self.flows.items():
             for stream in work.streams:
                 users.setdefault(stream.channel, []).append((unit, work, stream))
-        rates = dict.fromkeys(self.flows, 1.0)
-        for users_here in users.values():
+        wanted = {}
+        for channel, users_here in users.items():
             several = len(users_here) > 1
-            wanted = [
-                (
-                    rates[unit] * (stream.among if several else stream.alone) / max(work.cycles, 1),
-                    unit,
-                )
-                for unit, work, stream in users_here
-            ]
-            if sum(w for w, _ in wanted) <= capacity:
+            wanted[channel] = together = {}
+            for unit, work, stream in users_here:
+                part = (stream.among if several else stream.alone) / max(work.cycles, 1)
+                together[unit] = together.get(unit, 0.0) + part
+        return wanted
+
+    def rates(self):
+        """Progress per cycle of every transfer: fair shares of each channel's time."""
+        rates = dict.fromkeys(self.flows, 1.0)
+        for together in self.wanted().values():
+            wanted = sorted((rates[unit] * part, unit) for unit, part in together.items())
+            if sum(w for w, _ in wanted) <= 1.0:
                 continue
-            # several streams of one instruction move in step
-            together = {}
+            left, count = 1.0, len(wanted)
             for w, unit in wanted:
-                together[unit] = together.get(unit, 0.0) + w
-            left, count = capacity, len(together)
-            for w, unit in sorted((w, unit) for unit, w in together.items()):
                 share = min(w, left / count)
                 if share < w:
                     rates[unit] *= share / w
@@ -326,19 +391,32 @@ class _Timeline:
             queue.left, queue.since, queue.rate = 0.0, held, 1.0
             self.at(held, self.finish, unit, queue.version)
             return
+        if work.streams:
+            self.fill(now, unit, work)
+            queue.served = now - queue.ahead
         del self.flows[unit]
         queue.version += 1
         self.share(now)
-        queue.complete = max(
-            now + work.tail, queue.written + work.tail - 2 * work.burst, queue.complete + 1
-        )
+        latency = self.machine.timing.latency
+        if unit == POST:
+            # a refresh that has held up the vectors does not hold up what they make once more
+            end = now + work.tail - latency
+            since = max(end - work.busy, min(queue.stalled, end))
+            end = self.refreshes.served(since, end - since, self.machine.row_cycles)
+            end = max(end, queue.written + work.lag) + latency
+        else:
+            end = now + work.tail
+        queue.complete = max(end, queue.complete + 1)
         self.at(queue.complete, self.complete, unit, number)
         queue.end = now
         if unit == POST:
             queue.busy = False
             if queue.pending is not None:
                 offered, queue.pending = queue.pending, None
-                self.launch(max(offered, now - POST_NEXT), offered, unit)
+                ahead = POST_NEXT + min(
+                    self.drain, max(0, now - queue.start[number] - work.drained)
+                )
+                self.launch(max(offered, now - ahead), offered, unit)
         else:
             queue.issued = max(queue.asked + work.bursts, now - work.ahead)
             self.at(now, self.free, unit)

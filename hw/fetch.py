@@ -53,7 +53,7 @@ class Fetch(wiring.Component):
     def __init__(self, config):
         check_config(config)
         self._beats = BYTES // config.beat_bytes
-        self._chunk = min(config.max_burst, self.BURST)
+        self._chunk = self.burst(config)
         self._config = config
         super().__init__({
             "start": In(1),
@@ -63,6 +63,11 @@ class Fetch(wiring.Component):
             "o": Out(stream.Signature(config.beat_bits)),
             "idle": Out(1),
         })
+
+    @classmethod
+    def burst(cls, config):
+        """Beats of a burst: those of the first end at a multiple of so many."""
+        return min(config.max_burst, cls.BURST)
 
     def elaborate(self, platform):
         m = Module()

@@ -38,11 +38,16 @@ class Clock {
   // Enters the cycle `now`, one after the other from 0; returns that a refresh begins in it.
   bool tick(uint64_t now) {
     bool begins = timing.refresh_interval && now == until;
-    if (begins) until += timing.refresh_interval;
-    refreshing = timing.refresh_interval && now >= timing.refresh_interval
-                 && now < until - timing.refresh_interval + timing.refresh_cycles;
+    if (begins) until += timing.refresh_interval, again = now + timing.refresh_cycles;
+    refreshing = now < again;
     if (!refreshing) end += timing.den;
     return begins;
+  }
+
+  // The next refresh begins an interval after the cycle `now`, which is entered next.
+  void restart(uint64_t now) {
+    until = now + timing.refresh_interval;
+    again = 0;
   }
 
   bool running() const { return !refreshing; }
@@ -50,7 +55,7 @@ class Clock {
 
  private:
   const Timing &timing;
-  uint64_t until, end = 0;
+  uint64_t until, again = 0, end = 0;  // next refresh, end of the last one, time in all
   bool refreshing = false;
 };
 

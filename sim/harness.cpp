@@ -261,6 +261,7 @@ API int gradgate_write_register(void *h, uint32_t offset, uint32_t value) {
 API int gradgate_read_register(void *h, uint32_t offset, uint32_t *value) {
   return static_cast<Harness *>(h)->read_register(offset, value);
 }
+API void gradgate_restart_refresh(void *h) { static_cast<Harness *>(h)->memory.restart_refresh(); }
 API int gradgate_run(void *h, uint64_t limit) { return static_cast<Harness *>(h)->run(limit); }
 API uint64_t gradgate_ended(void *h) { return static_cast<Harness *>(h)->ended; }
 API void gradgate_clear_records(void *h) { static_cast<Harness *>(h)->records.clear(); }

@@ -23,8 +23,9 @@
 //   transferred in cycle t. If the master does not take it, later beats wait, but serving goes on.
 // - The response of a write is offered `latency` cycles after the one in which its serving ended.
 // - Refresh: in the cycles k * refresh_interval .. k * refresh_interval + refresh_cycles - 1, k >= 1,
-//   counted from the construction of the memory, no channel serves: none begins a burst, and what is
-//   left of one under way is put off. Latencies go on. refresh_interval = 0: never.
+//   counted from the construction of the memory or the last restart_refresh(), no channel serves: none
+//   begins a burst, and what is left of one under way is put off. Latencies go on.
+//   refresh_interval = 0: never.
 // - `outstanding` bursts of each port and direction may be under way: a read from its address to the
 //   offer of its last beat, a write from its address to the offer of its response.
 // - Each of the five AXI channels of a port stalls by itself with probability stall / 2^32 per cycle.
@@ -88,6 +89,12 @@ class Memory {
     for (auto &port : ports) port.reset();
     for (auto &channel : channels) channel.reset();
     store.violation.clear();
+  }
+
+  // Refreshes are counted from this cycle on, and all rows are closed.
+  void restart_refresh() {
+    time.restart(now);
+    for (auto &channel : channels) channel.close_row();
   }
 
   void drive() {

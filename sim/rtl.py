@@ -66,7 +66,7 @@ class Harness:
                  ctypes.c_char_p),
                 ("close", None), ("reset", None), ("cycles", ctypes.c_uint64),
                 ("memory", ctypes.c_void_p), ("message", ctypes.c_char_p),
-                ("bus_error", ctypes.c_char_p), ("clear_error", None),
+                ("bus_error", ctypes.c_char_p), ("clear_error", None), ("restart_refresh", None),
                 ("fail", None, ctypes.c_uint64, ctypes.c_uint64),
                 ("write_register", ctypes.c_int, ctypes.c_uint32, ctypes.c_uint32),
                 ("read_register", ctypes.c_int, ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint32)),
@@ -127,6 +127,11 @@ class Harness:
     def bus_error(self):
         """The first access that memory answered with an error since the last start, in words."""
         return self._call("bus_error").decode()
+
+    def restart_refresh(self):
+        """Count the refreshes of memory from the next cycle on, so that what runs next takes the
+        same time whenever it runs."""
+        self._call("restart_refresh")
 
     def clear_error(self):
         self._call("clear_error")
@@ -235,6 +240,7 @@ class RTLDevice(Device):
             self.harness.clear_records()
             self._set("PROG_ADDR", address)
             self._set("TIMEOUT", timeout)
+            self.harness.restart_refresh()
             self._set("CTRL", START)
             self._wait(address)
             registers = self._registers()

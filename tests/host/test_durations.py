@@ -1,5 +1,6 @@
 """The closed formulas of single instructions, with numbers worked out by hand."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -186,14 +187,17 @@ def test_a_load_of_padding_needs_no_memory():
     assert found.lead == 0
 
 
-@pytest.mark.parametrize("fields, places", [
-    ({"lo0": 3}, 3 * 2), ({"lo1": 2, "lo0": 3}, (2 * 7 + 3) * 2),
-    ({"lo1": 2, "lo0": 3, "unpool": 1, "u1": 2, "u0": 3, "a2": 100}, (2 * 7 + 3) * 2 * 6)])
-def test_padding_that_comes_first_hides_latency(fields, places):
-    """Rows of 7 pixels of 2 beats, before the first one that comes from memory."""
-    machine = Machine(PORTS, MemoryTiming(latency=1000))
+@pytest.mark.parametrize("fields, places, more", [
+    ({"lo0": 3}, 3 * 2, 0), ({"lo1": 2, "lo0": 3}, (2 * 7 + 3) * 2, 0),
+    ({"lo1": 2, "lo0": 3, "unpool": 1, "u1": 2, "u0": 3, "a2": 100}, (2 * 7 + 3) * 2 * 6,
+     2 * 6 + 9)])
+def test_padding_that_comes_first_hides_latency(fields, places, more):
+    """Rows of 7 pixels of 2 beats, before the first one that comes from memory; the first tags come
+    after the first run of gradients, from another row."""
+    timing = MemoryTiming(latency=1000, beat_cycles=2, row_bytes=4096, row_cycles=9)
+    machine = Machine(PORTS, timing)
     found = machine.work(Unit.LOAD_B, {**LOAD, **fields})
-    assert found.lead == machine.read_latency - places
+    assert found.lead == machine.read_latency - places + more
     assert machine.work(Unit.LOAD_B, {**LOAD, **fields, "d_len": 0}).lead == 0
 
 
@@ -270,22 +274,46 @@ def test_what_comes_from_memory_comes_a_latency_later(fields):
     assert near.lead > durations.POST_LEAD + 10
 
 
+def test_vectors_wait_for_the_last_beat_of_a_bias():
+    timing = MemoryTiming(latency=10, row_bytes=1024, row_cycles=7)
+    masked, biased = (Machine(CONFIG, timing).post({**POST, name: 1}) for name in ("mask", "bias"))
+    assert biased.lead - masked.lead == CONFIG.groups + durations.BIAS + 7
+
+
 def test_the_tail_of_a_post_has_the_latency_of_memory():
     near, far = (Machine(PORTS, MemoryTiming(latency=n)).post(POST) for n in (10, 110))
     assert far.tail - near.tail == 100
     assert near.tail > Machine(PORTS, PLAIN).write_latency()
 
 
-@pytest.mark.parametrize("fields, burst", [
-    ({}, 16), ({"o_len": 6}, 6), ({"o_len": 6, "o_n1": 5, "o_s1": 6 * 16}, 16),
-    ({"o_len": 6, "o_n1": 5, "o_s1": 7 * 16}, 6), ({"o_len": 2, "o_n1": 5, "o_s1": 2 * 16}, 10)])
-def test_the_tail_of_a_post_has_its_last_burst(fields, burst):
-    """Runs that touch are joined to bursts of 16; each beat takes a cycle to the port and three of
-    memory."""
+# 30 vectors; bursts end at multiples of 16 beats, runs that touch share them
+@pytest.mark.parametrize("fields, bursts, served, since", [
+    ({}, [16, 14], 92, 2),
+    ({"o_len": 6}, [6], 24, 6),
+    ({"o_len": 6, "o_n1": 5, "o_s1": 6 * 16}, [16, 14], 92, 2),
+    ({"o_len": 6, "o_n1": 5, "o_s1": 7 * 16}, [6, 2, 4, 6, 4, 2], 60, -12),  # and 6 before
+    ({"o_len": 2, "o_n1": 5, "o_s1": 2 * 16}, [10], 40, 10),
+    ({"out_base": 4 * 16}, [12, 16, 2], 84, -6),
+    ({"o_len": 15, "o_n1": 2, "o_s1": 64 * 16, "out_base": 4 * 16}, [12, 3, 12, 3], 84, -6)])
+def test_the_tail_of_a_post_has_its_last_bursts(fields, bursts, served, since):
+    """Each beat takes a cycle to the port, in bursts when they are made, and three of memory."""
     machine = Machine(PORTS, MemoryTiming(latency=10, beat_cycles=3))
     found = machine.post({**POST, **fields})
-    assert found.burst == burst
-    assert found.tail - machine.write_latency() == burst * (1 + 3)
+    runs = [{**POST, **fields}[name] for name in ("o_len", "o_n1", "o_n2", "o_s1", "o_s2")]
+    first, last = machine.bursts(fields.get("out_base", 0), runs[:3], runs[3:])
+    assert [beats for beats, _ in last] == bursts
+    assert first == (6 if len(bursts) == 6 else bursts[0])
+    assert found.tail - machine.write_latency() == served
+    assert found.busy == served - since
+
+
+def test_the_tail_of_a_post_has_the_rows_of_its_last_bursts():
+    """Rows of 64 beats, two runs of 15: a row is opened when a burst is in another one."""
+    timing = MemoryTiming(latency=10, beat_cycles=3, row_bytes=64 * 16, row_cycles=5)
+    machine, plain = Machine(PORTS, timing), Machine(PORTS, replace(timing, row_cycles=0))
+    for base, rows in ((0, 1), (60 * 16, 2)):  # the second: from the end of a row into the next
+        fields = {**POST, "o_len": 15, "o_n1": 2, "o_s1": 64 * 16, "out_base": base}
+        assert machine.post(fields).tail - plain.post(fields).tail == rows * 5
 
 
 def test_the_tail_of_an_update_is_longer():
