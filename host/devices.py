@@ -22,8 +22,9 @@ def device(name, board="ulx3s-85f", **options):
         "model": executes programs bit-exactly, without a clock. "rtl": simulates the gateware
         cycle by cycle; the first use of a configuration compiles it. "serial://PORT": a board, for
         example "serial:///dev/ttyUSB0?board=ulx3s-85f&baud=3000000"; PORT is a serial port or any
-        URL that pyserial opens, `board` takes the place of the argument, and without `baud` the
-        usual ones are tried.
+        URL that pyserial opens, `board` takes the place of the argument, without `baud` the usual
+        ones are tried, and `patience=SECONDS` is for a board that answers later than one would
+        think, such as a simulated one.
     board : str, Board or Config
         What the device is made of: the name of a board or the path of a board file (see
         boards.py), a Board, or (not for a serial port) a bare Config (64 MiB of memory).
@@ -56,22 +57,26 @@ def _check_options(name, options, known):
 
 
 def _serial(name, board_, options):
-    """The device behind a URL `serial://PORT?board=NAME&baud=N`."""
+    """The device behind a URL `serial://PORT?board=NAME&baud=N&patience=SECONDS`."""
     from .serial_device import SerialDevice
 
     port, _, query = name.removeprefix(_SERIAL).partition("?")
     try:
         parts = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
-        baud = int(parts.pop("baud")) if "baud" in parts else None
+        line = {
+            key: kind(parts.pop(key))
+            for key, kind in (("baud", int), ("patience", float))
+            if key in parts
+        }
     except ValueError as error:
         raise GradgateError(f"{name}: {error}") from error
     what = parts.pop("board", board_)
-    if parts or not port or (baud is not None and baud < 1):
+    if parts or not port or line.get("baud", 1) < 1 or not 0 < line.get("patience", 1) < 1e6:
         raise GradgateError(
             f"{name} is not a port: it must be like serial:///dev/ttyUSB0?board=NAME&baud=N"
         )
     _check_options(name, options, {"timing", "progress"})
-    return SerialDevice(board(what) if isinstance(what, str) else what, port, baud=baud, **options)
+    return SerialDevice(board(what) if isinstance(what, str) else what, port, **line, **options)
 
 
 def _resolve(what):

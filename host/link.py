@@ -9,11 +9,12 @@ from gradgate.hw.link_format import FRESH, IDENTITY, PAYLOAD, REGISTERS, WRITE
 from .errors import DeviceReset, LinkError
 from .frames import Request, Response
 
-__all__ = ["Link", "Statistics"]
+__all__ = ["Link", "Statistics", "PATIENCE"]
 
 WINDOW = 32  # requests under way: those of a read fill 384 of the 512 bytes that the device keeps
 _SPAN = 128  # of sequence numbers under way, so that none is taken for one of the round before
-_SLOWEST = 2.0  # seconds between two attempts, at most
+PATIENCE = 0.1  # seconds, more than a USB adapter and its driver ever hold an answer back
+_SLOWEST = 2.0  # seconds between two attempts, at most, unless the first takes longer
 _QUIET = 0.05  # seconds of silence after which nothing more is expected
 _FRAME = 16  # bytes of a request and its response without their payload, at most
 
@@ -84,7 +85,7 @@ class Link:
         stream,
         *,
         rate=11_520,
-        patience=0.1,
+        patience=PATIENCE,
         attempts=8,
         window=WINDOW,
         reconnect=10.0,
@@ -176,7 +177,8 @@ class Link:
     def _due(self, transfer, silent):
         """Seconds without an answer after which the requests under way are sent again."""
         size = sum(_FRAME + 4 * sent.request.words for sent in transfer.flight.values())
-        return min(self.patience * 2**silent, _SLOWEST) + 1.5 * size / self.rate
+        wait = min(self.patience * 2**silent, max(self.patience, _SLOWEST))
+        return wait + 1.5 * size / self.rate
 
     def _fill(self, transfer):
         """Send what the window has room for."""

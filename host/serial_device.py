@@ -11,7 +11,7 @@ from gradgate.hw.link_format import Identity
 from .boards import Board
 from .device import Device
 from .errors import BusError, DeviceError, DeviceTimeout, LinkError
-from .link import Link
+from .link import PATIENCE, Link
 from .registers import COUNT, RESET, START, Registers
 
 __all__ = ["SerialDevice", "SerialStream", "BAUDS"]
@@ -67,6 +67,8 @@ class SerialDevice(Device):
         A serial port, or any URL that pyserial opens.
     baud : int or None
         Bits per second. None: those of BAUDS, one after the other, until the device answers.
+    patience : float
+        Seconds until what is not answered is sent again, besides the time that the line takes.
     timing : MemoryTiming or None
         The memory to plan for, in place of the board's.
     progress : callable or None
@@ -85,13 +87,13 @@ class SerialDevice(Device):
     name = "serial"
     reads_are_cheap = False
 
-    def __init__(self, board, port, *, baud=None, timing=None, progress=None):
+    def __init__(self, board, port, *, baud=None, patience=PATIENCE, timing=None, progress=None):
         if not isinstance(board, Board):
             raise TypeError(f"board must be a Board, not {board!r}")
         self.config, self.memory_size = board.config, board.memory_size
         self.timing = timing or board.timing
         self._clock_hz, self._progress, self._told = board.clock_hz, progress, 0.0
-        self._stream, self.link, data = _connect(port, (baud,) if baud else BAUDS)
+        self._stream, self.link, data = _connect(port, (baud,) if baud else BAUDS, patience)
         try:
             self.identity = _checked_identity(board, port, data)
         except BaseException:
@@ -194,7 +196,7 @@ class SerialDevice(Device):
         return lambda done: self._tell(f"{verb}: {done} of {size} bytes")
 
 
-def _connect(port, bauds):
+def _connect(port, bauds, patience):
     """(stream, link, identity) of the device that answers at one of `bauds`."""
     size = Identity.size()
     for baud in bauds:
@@ -202,7 +204,7 @@ def _connect(port, bauds):
             stream = SerialStream(port, baud)
         except (OSError, ValueError) as error:
             raise LinkError(f"{port} cannot be opened: {error}") from error
-        link = Link(stream, rate=baud / 10, attempts=3)
+        link = Link(stream, rate=baud / 10, patience=patience, attempts=3)
         try:
             data = link.open(size)
         except (OSError, LinkError) as error:

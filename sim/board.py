@@ -19,6 +19,7 @@ __all__ = ["BoardSimulation", "verilog"]
 
 DIVISOR = 4  # cycles per bit: as few as the UART can do, a simulated second is dear
 TOP = "SoC"
+PATIENCE = 5  # seconds for the host to wait: on a busy machine a simulation hardly gets on
 
 
 def verilog(board, divisor=DIVISOR):
@@ -56,7 +57,9 @@ class BoardSimulation(line.SimulatedPort):
     Members
     -------
     port : str
-        For `gradgate.device(f"serial://{port}", board=board)`.
+        The pseudo-terminal.
+    url : str
+        For `gradgate.device(url, board=board)`.
 
     Raises
     ------
@@ -68,6 +71,7 @@ class BoardSimulation(line.SimulatedPort):
         name = f"soc_{board.name}"
         text = verilate.generated(name, f"{board!r} {divisor}", lambda: verilog(board, divisor))
         super().__init__(line.library(name, text, TOP, busy=True), divisor, seed=seed)
+        self.url = f"serial://{self.port}?baud=1000000&patience={PATIENCE}"
 
 
 def main(argv=None):
@@ -85,7 +89,7 @@ def main(argv=None):
     try:
         with BoardSimulation(named(options.board), divisor=options.divisor,
                              seed=options.seed) as simulation:
-            print(f"serial://{simulation.port}?board={options.board}", flush=True)
+            print(f"{simulation.url}&board={options.board}", flush=True)
             while simulation.alive and not over.wait(0.2):
                 pass
     except (GradgateError, ValueError) as error:

@@ -309,6 +309,7 @@ def test_reset_while_a_program_runs():
 @pytest.mark.parametrize("url, message", [
     ("serial://?board=tiny", "is not a port: it must be like serial:///dev/ttyUSB0"),
     ("serial:///dev/x?speed=3", "is not a port"), ("serial:///dev/x?baud=0", "is not a port"),
+    ("serial:///dev/x?patience=0", "is not a port"),
     ("serial:///dev/x?baud=fast", "invalid literal"), ("serial:///dev/x?board", "bad query"),
     ("serial:///dev/x?board=nexys", "no board 'nexys'")])
 def test_mistakes_in_urls(url, message):

@@ -60,7 +60,7 @@ def trained(device, steps=STEPS, each=lambda: None):
 
 def test_training(simulation):
     """Losses and weights equal to the model's; a step moves little more than its tensors."""
-    with gradgate.device(f"serial://{simulation.port}?baud=1000000", board=BOARD) as device:
+    with gradgate.device(simulation.url, board=BOARD) as device:
         s, seen = device.link.statistics, []
         found = trained(device, each=lambda: seen.append((s.sent, s.received, s.requests)))
         cycles = device.resident.counters["backward"].cycles
@@ -79,7 +79,7 @@ def test_training(simulation):
 
 def test_reset_in_a_step(simulation):
     """The step ends in an exception that says what is lost; the next session is as good as new."""
-    url = f"serial://{simulation.port}?baud=1000000"
+    url = simulation.url
     x, y = batches()[0]
     with gradgate.device(url, board=BOARD) as device:
         model, optimizer = started(device)
@@ -145,7 +145,8 @@ def test_primitives():
     pieces = {address: rng.randbytes(512) for address in
               (*range(0, SPRAM.SIZE, SPRAM.SIZE // 16), SPRAM.SIZE - 512)}
     with SimulatedPort(path, 4) as port:
-        with gradgate.device(f"serial://{port.port}?baud=1000000", board=BOARD) as device:
+        url = f"serial://{port.port}?baud=1000000&patience=5"
+        with gradgate.device(url, board=BOARD) as device:
             for address, piece in pieces.items():
                 device.write(address, piece)
             for address, piece in pieces.items():
