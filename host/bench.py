@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from .compiled import compile
 from .optim import SGD
+from .prediction import predict
 from .profile import pass_macs, pass_times
-from .timeline import predict
 from .trace import Run, segments
 
 __all__ = ["Step", "ceilings", "commit", "result"]

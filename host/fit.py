@@ -104,7 +104,8 @@ def _arrays(board, chip):
     """Arrays of which some build fits, as {(tm, tn): divisions}."""
     config, found = board.config, {}
     least = config.beat_bits // config.elem_bits
-    for tm, tn in product((2, 4, 8, 16, 32, 64), repeat=2):
+    shapes = product((2, 4, 8, 16, 32, 64), repeat=2)
+    for tm, tn in [(config.tm, config.tn)] if config.core == "micro" else shapes:
         if max(least, 2) <= tm <= tn and tn >= 4:
             builds = divisions(replace(config, tm=tm, tn=tn), chip)
             if builds:

@@ -7,10 +7,10 @@ from functools import cached_property
 from .backward import InputGradient
 from .buffers import Lowering
 from .forward import Forward
+from .prediction import predict
 from .resident import residents
 from .tensors import FeatureMap, Weights
 from .tiling import Window
-from .timeline import predict
 from .update import WeightGradient, refresh, sgd
 
 PAUSES = 50, 150, 400, None  # tried out where gradients wait in the accumulators

@@ -9,10 +9,10 @@ from gradgate.hw.isa import Unit
 from .bounds import bounds
 from .graph import trace
 from .nests import nest, stored_bytes
+from .prediction import predict
 from .profile import pass_macs, pass_times
 from .runtime import Runtime
 from .summary import summarise
-from .timeline import predict
 
 __all__ = ["Plan", "PlannedPass", "plan", "scheduled"]
 

@@ -15,8 +15,10 @@ def prefetch(program, config, timing):
     """Reorder a Program so that no unit waits for the queue of another.
 
     An instruction still comes after all that it waits for, so that the program can be executed one
-    instruction after the other, and cannot deadlock.
+    instruction after the other, and cannot deadlock. For the small core it stays as it is.
     """
+    if config.core == "micro":  # no queues
+        return
     entered = entries(program, config, timing)
     given = {}  # (from, to) -> places in the order of instructions that signal
     taken = {}

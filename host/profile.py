@@ -30,8 +30,8 @@ from functools import cached_property
 import numpy as np
 
 from .device import UNITS, Counters
+from .prediction import predict
 from .summary import pass_order, summarise
-from .timeline import predict
 
 __all__ = [
     "PassTime",

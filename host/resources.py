@@ -6,9 +6,12 @@ here with its size. LUTs come from formulas fitted to Yosys' synthesis of the si
 
 from dataclasses import dataclass
 
+from gradgate.hw.control import config_registers
 from gradgate.hw.fetch import Fetch
 from gradgate.hw.isa import BYTES
 from gradgate.hw.issue import Issue
+from gradgate.hw.micro.assembler import WORD_BITS
+from gradgate.hw.micro.program import program
 
 __all__ = [
     "CHIPS",
@@ -30,6 +33,7 @@ LIMITS = {"luts": 0.85, "blocks": 0.9}
 
 TILE = ("tile buffers", "accumulators")
 DMA_DEPTH = 64  # least depth of the FIFO of a DMA
+MICRO = {"array": 2300, "processor": 760}  # LUTs of an iCE40
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,17 @@ class Memory:
 
 def memories(config):
     """All memories of a build with more than a few words."""
+    if config.core == "micro":
+        words, registers = program(*config_registers(config))
+        deepest = max(config.a_depth, config.b_depth)
+        return [
+            Memory("tile buffers", config.elem_bits, 2 * deepest, config.tn),
+            Memory("accumulators", 32, 2 * config.tm * config.acc_depth, 1),
+            # Yosys gives the columns that are left over blocks of another shape
+            Memory("microcode", WORD_BITS // 16 * 16, len(words), 1),
+            Memory("microcode", WORD_BITS % 16, len(words), 1),
+            Memory("registers", 32, len(registers), 2),  # a copy per operand
+        ]
     beat, beats = config.beat_bits, BYTES // config.beat_bytes
     reads = max(2 * config.max_burst, DMA_DEPTH) - 1  # one word is in the FIFO's output register
     writes = max(4 * config.max_burst, DMA_DEPTH) - 1
@@ -147,7 +162,10 @@ def memories(config):
 
 def multipliers(config):
     """Multipliers of the array and of the three products per lane of the vector unit; a product of
-    24 bits, of fp32, is made of four, on blocks of 27 x 18 bits too: hw/multiplier.py."""
+    24 bits, of fp32, is made of four, on blocks of 27 x 18 bits too: hw/multiplier.py. The small
+    core has one row, and one product."""
+    if config.core == "micro":
+        return config.tn + 4
     product = 4 if config.fmt == "fp32" else 1
     return config.tm * config.tn * product + 3 * 4 * config.vlanes
 
@@ -159,7 +177,11 @@ def luts(config):
     16 x 16 fp32, beats of 32 to 128 bits. Rows, tile buffers, stationary sequencer, LOAD and POST
     are within 5 % of what was measured, the moving sequencer within 13 %, the rest within 10 %; a
     whole 2 x 4 ComputeUnit comes out 6 % too large. No whole device was synthesised.
+
+    The small core comes in one size; its parts were synthesised for iCE40.
     """
+    if config.core == "micro":
+        return {part: number / TECHNOLOGIES["ice40"].luts for part, number in MICRO.items()}
     tm, tn, beat, vlanes = config.tm, config.tn, config.beat_bits, config.vlanes
     row = 330 * tn + 453 + 1126 if config.fmt == "fp32" else 180 * tn + 278 + 871
 

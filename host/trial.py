@@ -10,9 +10,9 @@ from .backward import InputGradient
 from .buffers import Lowering, TileBuffer
 from .durations import Machine
 from .forward import Forward
+from .prediction import predict
 from .sketch import TIMES, extrapolated
 from .tensors import FeatureMap, Weights
-from .timeline import predict
 from .update import WeightGradient
 
 __all__ = ["trial", "emit"]

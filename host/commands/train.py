@@ -104,7 +104,7 @@ class Run:
 
     def options(self):
         """What must be the same when a run is resumed."""
-        names = ("net", "epochs", "batch", "lr", "momentum", "weight_decay", "seed", "board", "device")
+        names = "net epochs batch lr momentum weight_decay seed board device".split()
         return {name: getattr(self.args, name) for name in names}
 
     def save(self, path):

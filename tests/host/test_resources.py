@@ -20,6 +20,15 @@ def test_multipliers():
     assert multipliers(Config(tm=8, tn=8, fmt="fp32", beat_bits=128)) == 64 * 4 + 4 * 3 * 4
 
 
+def test_small_core():
+    """Four lanes and a product of 24 bits; what is routed but for two blocks of the link."""
+    config = board("icebreaker").config
+    assert multipliers(config) == 4 + 4
+    need = resources(config, "ice40")
+    assert need.tile_blocks == 4 * 2 + 4 and need.blocks == need.tile_blocks + 4 + 10
+    assert not shortages(need, CHIPS["icebreaker"])
+
+
 @pytest.mark.parametrize("bits, words, technology, blocks", [
     (32, 512, "ecp5", 1), (32, 513, "ecp5", 2), (64, 512, "ecp5", 2), (16, 1024, "ecp5", 1),
     (16, 2048, "ecp5", 2), (32, 32, "ecp5", 0), (16, 256, "ice40", 1), (32, 256, "ice40", 2)])
