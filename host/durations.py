@@ -219,7 +219,9 @@ class Machine:
             lead += self.row_cycles
         # the FIFO of its DMA holds what is asked for ahead of the buffer
         depth = self.read_ahead
-        ahead = float("inf") if beats <= depth else depth - self.config.max_burst
+        ahead = float("inf")
+        if beats > depth:
+            ahead = (depth - self.config.max_burst) * max(1.0, places / beats)
         bursts = 4 + f["d_n1"] * f["d_n2"] * f["d_n3"] + beats / self.config.max_burst
         return Work(places, streams, lead, 1, active, bursts, ahead, reads=beats > 0)
 
