@@ -16,6 +16,7 @@ CONFIGS = [
     board("tiny").config,
     Config(tm=4, tn=8, fmt="fp32", beat_bits=64, a_depth=128, b_depth=128, acc_depth=64),
     board("ulx3s-85f").config,
+    board("icebreaker").config,
 ]
 MEMORY = 4 << 20
 
