@@ -18,7 +18,7 @@ _ARRAY = ("port", "go", "a", "b", "number_b", "result", "unit_b", "add", "stall"
 
 
 class MicroCore(wiring.Component):
-    """What Core and Control are together, in an eighth of the LUTs: one instruction after the other.
+    """What Core and Control are together, in an eighth of the LUTs: one instruction at a time.
 
     Parameters
     ----------

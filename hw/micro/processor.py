@@ -95,12 +95,10 @@ class Processor(wiring.Component):
         word = Signal(Word)
         execute, advance, go = Signal(), Signal(), Signal()
         first = Signal(init=1)  # there is no word yet
-        target = Signal(FIELDS["target"])  # of the next word
-        number = Signal(FIELDS["target"])  # of this one
+        number = Signal(FIELDS["target"])  # of this word
         m.d.comb += [
             word.eq(rom_port.data),
             rom_port.en.eq(advance),
-            rom_port.addr.eq(target),
             self.port.eq(word.port),
             go.eq(advance & ~first),
             self.go.eq(go),
@@ -127,50 +125,9 @@ class Processor(wiring.Component):
                     m.d.comb += source.eq(value)
         canonical, infinite = self._cut(m, word.cut, source)
 
-        # the result
-        total = Signal(33)
-        is_sub = self._early(m, "is_sub", word.operation == Operation.SUB)
-        operation = self._early(m, "operation", word.operation)
-        m.d.comb += [
-            total.eq((Cat(is_sub, self.a) + Cat(is_sub, self.b ^ is_sub.replicate(32))) >> 1),
-            self.add.eq(operation == Operation.FADD),
-        ]
-        with m.Switch(operation):
-            for code, value in ((Operation.AND, self.a & self.b), (Operation.XOR, self.a ^ self.b),
-                                (Operation.FADD, self.sum), (Operation.FMUL, self.product),
-                                (Operation.NUMBER, canonical)):
-                with m.Case(code):
-                    m.d.comb += self.result.eq(value)
-            with m.Default():
-                m.d.comb += self.result.eq(total)
-
-        # the next word
-        taken = Signal()
-        carry, negative = Signal(reset_less=True), Signal(reset_less=True)
-        ones = Signal(8, reset_less=True)  # four bits of the result each
-        m.d.sync += [
-            carry.eq(total[32]),
-            negative.eq(self.result[31]),
-            ones.eq(Cat(self.result.word_select(k, 4).any() for k in range(8))),
-        ]
-        is_zero = ones == 0
-        with m.Switch(word.condition):
-            for code, value in ((Condition.ALWAYS, 1), (Condition.ZERO, is_zero),
-                                (Condition.NONZERO, ~is_zero),
-                                (Condition.CARRY, carry), (Condition.NO_CARRY, ~carry),
-                                (Condition.NEGATIVE, negative)):
-                with m.Case(code):
-                    m.d.comb += taken.eq(value)
-        follow, otherwise = Signal.like(target), Signal.like(target)
-        m.d.comb += [
-            follow.eq(word.target),
-            otherwise.eq(Mux(word.condition == Condition.RETURN, b_port.data, number + 1)),
-            target.eq(Mux(taken, follow, otherwise)),
-        ]
-        with m.If(called):
-            m.d.comb += [follow.eq(0), otherwise.eq(0)]
-        with m.Elif(fault & self.running):
-            m.d.comb += [follow.eq(FAULT), otherwise.eq(FAULT)]
+        carry = self._result(m, word, canonical)
+        target = self._target(m, word, carry, number, b_port.data, called, fault)
+        m.d.comb += rom_port.addr.eq(target)
         with m.If(advance):
             m.d.sync += [number.eq(target), first.eq(0), called.eq(0), fault.eq(0)]
             with m.If(called):
@@ -187,34 +144,15 @@ class Processor(wiring.Component):
             waiting.eq(~first & (self.stall | memory_waits | slow)),
             advance.eq(execute & ~waiting & (first | judged | ~conditional)),
         ]
-        m.d.sync += judged.eq(execute & ~waiting & ~advance)
-        m.d.sync += [execute.eq(~advance), age.eq(Mux(slow & execute, age + 1, 0))]
+        m.d.sync += [
+            execute.eq(~advance),
+            judged.eq(execute & ~waiting & ~advance),
+            age.eq(Mux(slow & execute, age + 1, 0)),
+        ]
 
-        def on(port):
-            return go & (word.port == port)
-
-        # flags
-        m.d.comb += [self.started.eq(Mux(on(Port.STARTED), self.unit, 0)),
-                     self.done.eq(Mux(on(Port.DONE), self.unit, 0)),
-                     self.unit_b.eq(self.unit[1])]
-        with m.If(on(Port.UNIT)):
-            m.d.sync += self.unit.eq(Cat(self.result[8 * u] for u in range(4)))
-        with m.If(on(Port.BEGIN)):
-            m.d.sync += [nonfinite.eq(0), overflow.eq(0), self.running.eq(starting),
-                         starting.eq(0)]
-        with m.Else():
-            with m.If(go & infinite & (word.operation == Operation.NUMBER)
-                      & (word.source == Source.MEMORY)):
-                m.d.sync += nonfinite.eq(1)
-            with m.If(self.overflow | on(Port.OVERFLOW)
-                      | go & self.sum_overflow & (word.operation == Operation.FADD)
-                      | go & self.product_overflow & (word.operation == Operation.FMUL)):
-                m.d.sync += overflow.eq(1)
-        with m.If(on(Port.END)):
-            m.d.sync += [self.running.eq(0), self.irq.eq(1), self.failed.eq(self.result != 0)]
+        self._flags(m, go, word, infinite, starting, nonfinite, overflow)
         with m.If(self.bus_error):
             m.d.sync += fault.eq(1)
-
         self._host(m, execute, go, word, a_port, b_port, d_port, called, starting)
         return m
 
@@ -251,6 +189,80 @@ class Processor(wiring.Component):
         register = Signal(len(value), name=f"early_{name}", reset_less=True)
         m.d.sync += register.eq(value)
         return register
+
+    def _result(self, m, word, canonical):
+        """self.result; returns the carry of its sum."""
+        total = Signal(33)
+        is_sub = self._early(m, "is_sub", word.operation == Operation.SUB)
+        operation = self._early(m, "operation", word.operation)
+        m.d.comb += [
+            total.eq((Cat(is_sub, self.a) + Cat(is_sub, self.b ^ is_sub.replicate(32))) >> 1),
+            self.add.eq(operation == Operation.FADD),
+        ]
+        with m.Switch(operation):
+            for code, value in ((Operation.AND, self.a & self.b), (Operation.XOR, self.a ^ self.b),
+                                (Operation.FADD, self.sum), (Operation.FMUL, self.product),
+                                (Operation.NUMBER, canonical)):
+                with m.Case(code):
+                    m.d.comb += self.result.eq(value)
+            with m.Default():
+                m.d.comb += self.result.eq(total)
+        return total[32]
+
+    def _target(self, m, word, carry, number, link, called, fault):
+        """Number of the next word. What it depends on of the result is judged a cycle later."""
+        target, follow, otherwise = (Signal(len(number), name=name)
+                                     for name in ("target", "follow", "otherwise"))
+        taken = Signal()
+        r_carry, r_negative = Signal(reset_less=True), Signal(reset_less=True)
+        r_ones = Signal(8, reset_less=True)  # of four bits of the result each
+        m.d.sync += [
+            r_carry.eq(carry),
+            r_negative.eq(self.result[31]),
+            r_ones.eq(Cat(self.result.word_select(k, 4).any() for k in range(8))),
+        ]
+        is_zero = r_ones == 0
+        with m.Switch(word.condition):
+            for code, value in ((Condition.ALWAYS, 1), (Condition.ZERO, is_zero),
+                                (Condition.NONZERO, ~is_zero),
+                                (Condition.CARRY, r_carry), (Condition.NO_CARRY, ~r_carry),
+                                (Condition.NEGATIVE, r_negative)):
+                with m.Case(code):
+                    m.d.comb += taken.eq(value)
+        m.d.comb += [
+            follow.eq(word.target),
+            otherwise.eq(Mux(word.condition == Condition.RETURN, link, number + 1)),
+            target.eq(Mux(taken, follow, otherwise)),
+        ]
+        with m.If(called):
+            m.d.comb += [follow.eq(0), otherwise.eq(0)]
+        with m.Elif(fault & self.running):
+            m.d.comb += [follow.eq(FAULT), otherwise.eq(FAULT)]
+        return target
+
+    def _flags(self, m, go, word, infinite, starting, nonfinite, overflow):
+        """What words set and clear."""
+        def on(port):
+            return go & (word.port == port)
+
+        m.d.comb += [self.started.eq(Mux(on(Port.STARTED), self.unit, 0)),
+                     self.done.eq(Mux(on(Port.DONE), self.unit, 0)),
+                     self.unit_b.eq(self.unit[1])]
+        with m.If(on(Port.UNIT)):
+            m.d.sync += self.unit.eq(Cat(self.result[8 * u] for u in range(4)))
+        with m.If(on(Port.BEGIN)):
+            m.d.sync += [nonfinite.eq(0), overflow.eq(0), self.running.eq(starting),
+                         starting.eq(0)]
+        with m.Else():
+            with m.If(go & infinite & (word.operation == Operation.NUMBER)
+                      & (word.source == Source.MEMORY)):
+                m.d.sync += nonfinite.eq(1)
+            with m.If(self.overflow | on(Port.OVERFLOW)
+                      | go & self.sum_overflow & (word.operation == Operation.FADD)
+                      | go & self.product_overflow & (word.operation == Operation.FMUL)):
+                m.d.sync += overflow.eq(1)
+        with m.If(on(Port.END)):
+            m.d.sync += [self.running.eq(0), self.irq.eq(1), self.failed.eq(self.result != 0)]
 
     def _memory(self, m, execute, go, word, beat):
         """Accesses to memory; returns whether the word at hand waits for one."""

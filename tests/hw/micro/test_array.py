@@ -100,8 +100,10 @@ def test_vectors_of_channels(rot, limit):
         await its.do(Port.COUNT, 7)
         await its.do(Port.B_STEP, 3)
         await its.do(Port.C_STEP, -2)
-        await its.do(Port.RUN, a=20, b=30)
-        assert await its.do(Port.MODE, 0) > 2 * 7
+        for base in (11, 20):  # what was there before does not count
+            await its.do(Port.RUN, a=base, b=30)
+            assert await its.do(Port.MODE, Mode.OVERWRITE) > 2 * 7
+        await its.do(Port.MODE, 0)
         await its.do(Port.RUN, a=4, b=30)
         await its.do(Port.MODE, 0)
         acc = [[0, 0]] * 7
@@ -131,7 +133,8 @@ def test_vectors_of_pixels():
         await its.do(Port.C_STEP, 5)
         await its.do(Port.ROTATE, 2)
         await its.do(Port.RUN, a=13, b=1)
-        await its.do(Port.ROTATE, 1)  # waits for the run
+        # waits for the run, two cycles a vector, and for nothing else
+        assert await its.do(Port.ROTATE, 1) == 2 * 3
         await its.do(Port.RUN, a=2, b=2)
         await its.do(Port.MODE, 0)
         for base, rot, c in ((13, 2, 1), (2, 1, 2)):

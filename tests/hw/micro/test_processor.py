@@ -44,6 +44,15 @@ class Bench:
             if go and port >= Port.BANK:
                 self.ports.append((Port(port), result))
 
+    async def order(self, ctx):
+        """No access before memory has acknowledged what was written."""
+        dut, written = self.dut, 0
+        while True:
+            _, _, reads, writes, acks = await ctx.tick().sample(
+                dut.read.cmd.valid, dut.write.cmd.valid & dut.write.cmd.ready, dut.write.ack)
+            assert not (reads or writes) or written == 0
+            written += writes - acks
+
     async def access(self, ctx, name, data=None):
         dut, offset = self.dut, REGISTERS.get(name, name)
         if data is not None:
@@ -74,6 +83,7 @@ class Bench:
         sim.add_testbench(partial(self.memory.serve_reads, port=self.dut.read), background=True)
         sim.add_testbench(partial(self.memory.serve_writes, port=self.dut.write), background=True)
         sim.add_testbench(self.arithmetic, background=True)
+        sim.add_testbench(self.order, background=True)
         sim.add_testbench(bench, background=True)
         sim.add_testbench(partial(watch, done=lambda: over, limit=LIMIT))
         sim.run()
@@ -212,6 +222,28 @@ def test_memory(latency, stall):
     bench, found = results(fill, latency=latency, stall=stall)
     assert found[:3] == [0x1235, 0x1234, 0x5678]
     assert bench.memory.writes == [(64, 1), (68, 1)] and bench.memory.reads == [(64, 1), (68, 1)]
+
+
+@pytest.mark.parametrize("latency", [1, 40])
+def test_flush(latency):
+    """Lasts until the acknowledgement."""
+    def fill(asm, where):
+        asm.add(None, asm.constant(64), asm.constant(1), port=Port.WRITE)
+        asm.move(None, asm.zero, port=Port.FLUSH)
+        asm.add(where[0], asm.zero, asm.constant(1))
+
+    asm = Assembler()
+    asm.move(None, asm.state, port=Port.BEGIN)
+    fill(asm, [asm.host("FETCHED")])
+    bench, cycles = Bench(asm, latency=latency), []
+
+    async def host(ctx):
+        await bench.access(ctx, "CTRL", 1)
+        await ctx.tick().until(bench.dut.irq)
+        cycles.append(await bench.access(ctx, "CYCLES"))
+
+    bench.run(host)
+    assert latency < cycles[0] < latency + 20
 
 
 @pytest.mark.parametrize("cycles, fill", [
