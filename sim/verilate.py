@@ -40,7 +40,7 @@ def library(config, *, trace=False, asserts=True):
 
 
 def build(name, verilog, *, top="AXITop", harness="harness.cpp", defines=None, trace=False,
-          asserts=True):
+          asserts=True, others="", flags=()):
     """Path of the shared library of a harness around the module `top` of the text `verilog`.
 
     Parameters
@@ -54,9 +54,14 @@ def build(name, verilog, *, top="AXITop", harness="harness.cpp", defines=None, t
         Of the harness; of harness.cpp BEAT_BYTES, the width of the AXI4 data buses.
     trace, asserts : bool
         As of `library`.
+    others : str
+        Verilog that is taken as it is: modules that are not ours.
+    flags : sequence of str
+        More of them for Verilator.
     """
-    verilog = prepare(verilog)
-    flags = [*FLAGS, "--assert" if asserts else "--no-assert", *(["--trace-vcd"] if trace else [])]
+    verilog = prepare(verilog) + others
+    flags = [*FLAGS, *flags, "--assert" if asserts else "--no-assert",
+             *(["--trace-vcd"] if trace else [])]
     key = _digest(verilog, top, *flags, verilator.__file__)
     folder = toolchain.cache_dir() / f"verilated_{name}_{key}"
     if not folder.exists():

@@ -130,7 +130,8 @@ def test_by_hand(tmp_path):
 
 def test_no_such_memory():
     with pytest.raises(gradgate.GradgateError, match="^no memory to simulate for board tiny: it "
-                                                     "has 4194304 bytes, not 131072 in SPRAM$"):
+                                                     "has 4194304 bytes, not 131072 of SPRAM "
+                                                     "or 33554432 of SDRAM$"):
         BoardSimulation(gradgate.board("tiny"))
 
 
