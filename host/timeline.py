@@ -102,7 +102,7 @@ class _Timeline:
         self.refreshes = Refreshes(machine.timing)
         self.drain = machine.drain_depth - DRAIN  # vectors of a POST ahead of one that waits
         self.fetching = 0.0, 0.0  # latest burst of the program: when asked for, end on its channel
-        self.flows = {}
+        self.flows, self.used = {}, {}
         self.written = {}  # channel -> when it has written all so far
 
     def at(self, time, action, *arguments):
@@ -328,13 +328,11 @@ class _Timeline:
 
     def fill(self, now, unit, work):
         """Memory runs ahead of a transfer's datapath in what nobody wants of its channels."""
-        queue = self.queues[unit]
-        if now <= queue.ahead_at:
-            return
-        used = max(sum(users.values()) for users in self.wanted().values() if unit in users)
-        more = (now - queue.ahead_at) * max(0.0, 1.0 / used - 1.0)
-        most = self.machine.read_ahead * work.cycles / max(s.beats for s in work.streams)
-        queue.ahead, queue.ahead_at = min(queue.ahead + more, most), now
+        queue, used = self.queues[unit], self.used[unit]
+        if used < 1.0 and now > queue.ahead_at:
+            more = (now - queue.ahead_at) * (1.0 / used - 1.0)
+            most = self.machine.read_ahead * work.cycles / max(s.beats for s in work.streams)
+            queue.ahead, queue.ahead_at = min(queue.ahead + more, most), now
 
     def share(self, now):
         """Divide the channels among the transfers under way, and see when each will end."""
@@ -348,26 +346,26 @@ class _Timeline:
             queue.version += 1
             self.at(now + max(0.0, queue.left) / rate, self.finish, unit, queue.version)
 
-    def wanted(self):
-        """Per channel, the part of its time that each transfer under way wants at its full pace;
-        several streams of one instruction move in step, and count as one."""
+    def rates(self):
+        """Progress per cycle of every transfer: fair shares of each channel's time. Sets `used`, the
+        part that is wanted of the busiest channel of each."""
         users = {}
         for unit, work in self.flows.items():
             for stream in work.streams:
                 users.setdefault(stream.channel, []).append((unit, work, stream))
-        wanted = {}
-        for channel, users_here in users.items():
-            several = len(users_here) > 1
-            wanted[channel] = together = {}
+        rates = dict.fromkeys(self.flows, 1.0)
+        self.used = dict.fromkeys(self.flows, 0.0)
+        for users_here in users.values():
+            # several streams of one instruction move in step, and count as one
+            several, together = len(users_here) > 1, {}
             for unit, work, stream in users_here:
                 part = (stream.among if several else stream.alone) / max(work.cycles, 1)
                 together[unit] = together.get(unit, 0.0) + part
-        return wanted
-
-    def rates(self):
-        """Progress per cycle of every transfer: fair shares of each channel's time."""
-        rates = dict.fromkeys(self.flows, 1.0)
-        for together in self.wanted().values():
+            used = sum(together.values())
+            for unit in together:
+                self.used[unit] = max(self.used[unit], used)
+            if used <= 1.0:
+                continue
             wanted = sorted((rates[unit] * part, unit) for unit, part in together.items())
             if sum(w for w, _ in wanted) <= 1.0:
                 continue
