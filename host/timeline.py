@@ -347,8 +347,8 @@ class _Timeline:
             self.at(now + max(0.0, queue.left) / rate, self.finish, unit, queue.version)
 
     def rates(self):
-        """Progress per cycle of every transfer: fair shares of each channel's time. Sets `used`, the
-        part that is wanted of the busiest channel of each."""
+        """Progress per cycle of every transfer: fair shares of each channel's time. Sets `used`,
+        the part that is wanted of the busiest channel of each."""
         users = {}
         for unit, work in self.flows.items():
             for stream in work.streams:

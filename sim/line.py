@@ -84,8 +84,8 @@ class SimulatedPort:
 
     @property
     def alive(self):
-        """No assertion has failed, and no rule of an SDRAM been broken: what failed is raised at the
-        end, as DeviceError."""
+        """No assertion has failed, and no rule of an SDRAM been broken: what failed is raised at
+        the end, as DeviceError."""
         return self._thread.is_alive()
 
     @property
