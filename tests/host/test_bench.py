@@ -134,7 +134,7 @@ def test_seed_and_batch_decide(net, rtl):
     (["digits", "--batch", "0"], "--batch must be at least 1, not 0"),
     (["digits", "--momentum", "-1"], "--momentum must be at least 0, not -1.0"),
     (["digits", "--momentum", "nan"], "--momentum must be at least 0, not nan"),
-    (["lenet"], "no network 'lenet'; there are digits, 1x"),
+    (["lenet"], "no network 'lenet'; there are digits, digits-small, 1x"),
     (["vgg16", "--no-rtl"], "are needed, the device has 4.00 MiB"),
 ])
 def test_bad_use_names_the_culprit(argv, message, tmp_path, capsys):
