@@ -39,12 +39,12 @@ def outcome(device, image):
 def compare(devices, seed, length, timing):
     generator = Generator(CONFIG, seed)
     generator.grow(length)
-    note(generator.listing())
     image = generator.image()
     error, memory, counters = outcome(devices[0], image)
     rtl_error, rtl_memory, rtl_counters = outcome(devices[1][timing], image)
     wrong = [hex(i) for i in range(0, MEMORY, 4) if memory[i:i + 4] != rtl_memory[i:i + 4]]
-    assert not wrong, f"seed {seed}: {len(wrong)} words differ, the first at {wrong[:8]}"
+    assert not wrong, (f"seed {seed}: {len(wrong)} words differ, the first at {wrong[:8]}\n"
+                       f"{generator.listing()}")
     assert rtl_error == error
     if error is None:
         assert rtl_counters.instructions == counters.instructions
@@ -57,6 +57,7 @@ def compare(devices, seed, length, timing):
 @example(seed=1, length=100, timing=1)
 @example(seed=2, length=100, timing=0)
 def test_random_programs(devices, seed, length, timing):
+    note(f"seed {seed}, {length} instructions")
     compare(devices, seed, length, timing)
 
 
