@@ -97,8 +97,9 @@ class _Timeline:
         self.heap, self.serial = [], 0
         self.dispatched, self.next_beat = 0, 0
         self.come = []  # bursts of the program
-        burst = Fetch.burst(machine.config)
-        self.fetch = burst // self.beats, Fetch.AHEAD // burst  # instructions, bursts ahead
+        # instructions in a burst of the program, bursts ahead; shorter bursts count as whole ones
+        burst = max(Fetch.burst(machine.config), self.beats)
+        self.fetch = burst // self.beats, Fetch.AHEAD // burst
         self.refreshes = Refreshes(machine.timing)
         self.drain = machine.drain_depth - DRAIN  # vectors of a POST ahead of one that waits
         self.fetching = 0.0, 0.0  # latest burst of the program: when asked for, end on its channel

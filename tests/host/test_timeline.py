@@ -356,3 +356,10 @@ def test_predictions_of_random_networks(drawn, config, timing):
         reject()  # a window that does not fit the small buffers
     for program in programs(model, shape[0]):
         consistent(program, predict(program, config, timing), config, timing)
+
+
+def test_bursts_shorter_than_an_instruction():
+    config = Config(tm=2, tn=4, beat_bits=32, max_burst=1)
+    found = run((Unit.LOAD_A, load(padding=50)), (Unit.COMPUTE, compute(2, 300)), config=config)
+    # 16 beats each, and the two follow each other
+    assert starts(found, Unit.COMPUTE)[0] - starts(found, Unit.LOAD_A)[0] >= 16
