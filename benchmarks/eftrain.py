@@ -100,8 +100,8 @@ def main():
     found = [errors(*case) for case in MEASURED]
     missed = [one for _, some in found for one in some]
     every = sum(count for count, _ in found)
-    print(f"\n{every - len(missed)} of {every} passes are within 1 % (50 cycles below 5,000) of the "
-          "prediction; not these:")
+    print(f"\nOf {every} passes {every - len(missed)} are within 1 % (50 cycles below 5,000) "
+          "of the prediction. Not these:")
     for name, cycles, error in missed:
         print(f"  {name}: {cycles:,} cycles, {error:+,}")
 
