@@ -1,9 +1,12 @@
 """Training as a whole: the gateware against the model, and the model against PyTorch."""
 
+import json
+
 import gradgate
 import pytest
 import torch
 import torch.nn.functional as F
+from gradgate.cli import main
 from gradgate.data import digits
 from gradgate.nets import digits_cnn
 from gradgate.sim.rtl import MemoryTiming
@@ -69,3 +72,13 @@ def test_gateware_trains_to_the_bits_of_the_model():
     for name, value in wanted[1].items():
         assert not torch.equal(value, network.state_dict()[name]), f"{name} has not been trained"
         assert torch.equal(value, got[1][name]), name
+
+
+@pytest.mark.slow
+def test_the_smallest_trainer_learns(tmp_path):
+    """As in the README, within the 128 KiB of the iCEBreaker."""
+    main(["train", "--net", "digits-small", "--device", "model", "--board", "icebreaker",
+          "--epochs", "8", "--batch", "8", "--lr", "0.02", "--out", str(tmp_path),
+          "--json", str(tmp_path / "result.json")])
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["parameters"] >= 2000 and result["test_accuracy"] >= 0.95
