@@ -188,6 +188,14 @@ MUTANTS = (
            "an instruction signals with the mask of the one behind it",
            ("tests/hw/test_sequencer.py::test_masks_stay_with_their_instructions",)),
     # model
+    Mutant("small-core-lanes", "hw/micro/array.py",
+           "config.lane_bits] < limit)", "config.lane_bits] <= limit)",
+           "the small core has a lane more than there are channels",
+           ("tests/hw/micro/test_array.py",)),
+    Mutant("small-core-unselected", "hw/micro/array.py",
+           "Mux(chosen[k], stored[k], 0)", "stored[k]",
+           "the small core undoes a pooling without its tags",
+           ("tests/hw/micro/test_array.py",)),
     Mutant("model-truncates", "sim/model_numerics.h",
            "(word + 0x7fff + (word >> 16 & 1)) >> 16", "word >> 16",
            "the model truncates to bf16",
@@ -230,4 +238,8 @@ MUTANTS = (
            "if size > self.background.free(self._region):", "if False:",
            "gradients that wait in the accumulators are overwritten",
            ("tests/host/test_background.py",)),
+    Mutant("refresh-served", "host/refreshes.py",
+           "begin = self.resumed(begin)", "pass",
+           "memory serves from the middle of a refresh on",
+           ("tests/host/test_refreshes.py",)),
 )
