@@ -63,17 +63,21 @@ def _serial(name, board_, options):
     port, _, query = name.removeprefix(_SERIAL).partition("?")
     try:
         parts = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
-        line = {
-            key: kind(parts.pop(key))
-            for key, kind in (("baud", int), ("patience", float))
-            if key in parts
-        }
     except ValueError as error:
         raise GradgateError(f"{name}: {error}") from error
+    line = {}
+    for key, kind in (("baud", int), ("patience", float)):
+        if key in parts:
+            try:
+                line[key] = kind(value := parts.pop(key))
+            except ValueError as error:
+                raise GradgateError(f"{name}: {key}={value} is not a number") from error
     what = parts.pop("board", board_)
-    if parts or not port or line.get("baud", 1) < 1 or not 0 < line.get("patience", 1) < 1e6:
+    wrong = any(not 0 < number < float("inf") for number in line.values())
+    if parts or not port or wrong:
         raise GradgateError(
-            f"{name} is not a port: it must be like serial:///dev/ttyUSB0?board=NAME&baud=N"
+            f"{name} is not a port: it must be like serial:///dev/ttyUSB0?board=NAME, and may have "
+            "baud=N and patience=SECONDS, both more than 0"
         )
     _check_options(name, options, {"timing", "progress"})
     return SerialDevice(board(what) if isinstance(what, str) else what, port, **line, **options)

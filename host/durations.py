@@ -255,7 +255,9 @@ class Machine:
             lead += config.groups + BIAS + self.row_cycles
         cycles = pixels * per
         first, last = self.bursts(f.get("out_base", 0), runs, strides)
-        pace = max(1.0, cycles / beats)
+        pace = max(1.0, cycles / max(1, beats))
+        if self.timing.shared:  # vectors keep the pace of the channel
+            pace = max(pace, float(self.timing.beat_cycles))
         served, since = self.ending(last, pace)
         lag = self.write_latency(f.get("sgd")) - self.timing.latency
         writes = ()
@@ -288,14 +290,16 @@ class Machine:
         if s2 == touching == n1 * length:
             touching *= n2
         first = min(touching, most - base % most)
-        pieces, start = [], None  # from the end
-        for number in reversed(range(max(0, n1 * n2 - ENDING), n1 * n2)):
-            end = base + number // n1 * s2 + number % n1 * s1 + length
-            if end != start:
-                pieces.append([end, end])
-            pieces[-1][0] = start = end - length
-        found = []
-        for start, end in pieces:
+        found, number = [], n1 * n2  # from the end
+        while number and len(found) < ENDING:
+            number -= 1
+            start = base + number // n1 * s2 + number % n1 * s1
+            end = start + length
+            while number and end - start < ENDING * most:  # the run before may touch
+                before = base + (number - 1) // n1 * s2 + (number - 1) % n1 * s1
+                if before + length != start:
+                    break
+                number, start = number - 1, before
             while end > start and len(found) < ENDING:
                 cut = max(start, (end - 1) // most * most)
                 row = cut * size // self.timing.row_bytes if self.row_cycles else 0
@@ -311,8 +315,8 @@ class Machine:
         """
         beat = float(self.timing.beat_cycles)
         left = sum(beats for beats, _ in bursts)
-        open_row = bursts[0][1]
-        handed = served = since = -float("inf")
+        open_row = bursts[0][1] if bursts else 0
+        handed = served = since = -float("inf") if bursts else 0.0
         for beats, row in bursts:
             left -= beats
             handed = max(handed, -left * pace) + beats

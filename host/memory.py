@@ -29,14 +29,13 @@ class Arena:
         self._memory_size = memory_size
         self.taken = list(taken)
 
-    def place(self, name, size, align=ALIGN):
-        """The address of `size` new bytes, a multiple of `align`, itself one of ALIGN. Raises
-        OutOfMemoryError, listing who has how much."""
-        return self.place_all([(name, size)], align)[0]
+    def place(self, name, size):
+        """The address of `size` new bytes. Raises OutOfMemoryError, listing who has how much."""
+        return self.place_all([(name, size)])[0]
 
     def place_all(self, wanted, align=ALIGN):
-        """Addresses of all (name, bytes) of `wanted`, the first a multiple of `align`; the message
-        of the exception lists all of them."""
+        """Addresses of all (name, bytes) of `wanted`, the first a multiple of `align`, itself one
+        of ALIGN; the message of the exception lists all of them."""
         addresses, end = [], -(-self.end // align) * align
         for _, size in wanted:
             addresses.append(end)

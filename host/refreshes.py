@@ -18,10 +18,15 @@ class Refreshes:
         Cycle of the program in which the next one begins, of those that have not passed by.
     cycles : int
         What one takes.
+    lost : int
+        What a transfer under way loses by one: these cycles, and those for the row that it finds
+        closed. Less than the interval, as memory gets on.
     """
 
     def __init__(self, timing):
         self.interval, self.cycles = timing.refresh_interval, timing.refresh_cycles
+        rows = timing.row_cycles if timing.row_bytes else 0
+        self.lost = min(self.cycles + rows, max(self.cycles, (self.interval + self.cycles) // 2))
         self.next = self.interval - BEFORE if self.interval else float("inf")
 
     def pass_by(self):
@@ -35,9 +40,8 @@ class Refreshes:
         since = (time + BEFORE) % self.interval
         return time + self.cycles - since if since < self.cycles else time
 
-    def served(self, begin, cycles, more):
-        """When a channel that is free from `begin` has served for so many cycles, and `more` after
-        each refresh."""
+    def served(self, begin, cycles):
+        """When a channel that is free from `begin` has served for so many cycles."""
         if not self.interval:
             return begin + cycles
         begin = self.resumed(begin)
@@ -45,5 +49,5 @@ class Refreshes:
         since = (begin + BEFORE - self.cycles) % self.interval
         if begin + BEFORE < self.interval:
             since = begin + BEFORE - self.cycles
-        rounds = (since + cycles) // max(1, self.interval - self.cycles - more)
-        return begin + cycles + rounds * (self.cycles + more)
+        rounds = (since + cycles) // (self.interval - self.lost)
+        return begin + cycles + rounds * self.lost

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from contextlib import contextmanager, nullcontext
+from copy import copy
 
 import numpy as np
 from gradgate.hw.fetch import Fetch
@@ -126,9 +127,7 @@ class Runtime:
         if key not in plan.programs:
             program = build()
             data = program.assemble()
-            # bursts of the program end at multiples of their length, so that all are whole ones
-            align = Fetch.burst(self.device.config) * self.device.config.beat_bytes
-            address = plan.arena.place(f"{kind} program", len(data), max(ALIGN, align))
+            (address,) = self._place(plan.arena, [(f"{kind} program", len(data))])
             plan.programs[key] = address, program, data
         address, program, data = plan.programs[key]
         self._use(plan)
@@ -202,11 +201,17 @@ class Runtime:
         """Per step whether its update uses momentum."""
         return tuple(i in hyper and hyper[i][1] != 0 for i in range(len(self.steps)))
 
+    def _place(self, arena, programs):
+        """Addresses for programs (name, bytes); the first at a multiple of its bursts, so that all
+        of them are whole ones."""
+        config = self.device.config
+        return arena.place_all(programs, max(ALIGN, Fetch.burst(config) * config.beat_bytes))
+
     def step_programs(self, images, momentum=True, notify=lambda text: None):
         """What a fused training step of `images` runs, with or without momentum, and what is in
         memory then. `notify` is called with the name of each pass before it is compiled.
 
-        Returns ([forward Program, backward Program], [(name, bytes)]).
+        Returns ([forward Program, backward Program], [(name, bytes)]). Raises OutOfMemoryError.
         """
         plan = self.plan(images, train=True)
         train = tuple((step.weights is not None,) * 2 for step in self.steps)
@@ -214,11 +219,12 @@ class Runtime:
             forward_program(plan.tensors, notify),
             backward_program(plan.tensors, train, (momentum,) * len(self.steps), True, notify),
         ]
-        sizes = [
-            (f"{name} program", len(program.assemble()))
-            for name, program in zip(("forward", "backward"), programs, strict=True)
-        ]
-        return programs, plan.arena.taken + sizes
+        arena = copy(plan.arena)  # what a step will need, without taking it
+        arena.taken = list(arena.taken)
+        names = ("forward program", "backward program")
+        sizes = [len(program.assemble()) for program in programs]
+        self._place(arena, list(zip(names, sizes, strict=True)))
+        return programs, arena.taken
 
     def input_gradient(self, plan):
         """Gradient of the input after `backward`, [image, channel, row, column]."""

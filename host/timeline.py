@@ -85,6 +85,7 @@ class _Timeline:
     def __init__(self, instructions, machine, apart=False):
         self.machine, self.apart = machine, apart
         self.beats = machine.instruction_beats
+        self.instruction = self.beats * max(1.0, float(machine.timing.beat_cycles))  # from memory
         self.queues = [_Queue() for _ in UNITS]
         self.order = []
         for unit, fields in instructions:
@@ -148,13 +149,13 @@ class _Timeline:
         due = self.refreshes.resumed(asked + self.machine.fetch_latency)
         self.at(max(now, due), self.disturb, asked)
         # bursts come one after the other
-        before = self.come[-1] + per * self.beats if self.come else 0
+        before = self.come[-1] + per * self.instruction if self.come else 0
         self.come.append(max(due, before))
 
     def arrival(self, number):
         """Cycle in which the program's instruction `number` has come from memory."""
         per, _ = self.fetch
-        return self.come[number // per] + number % per * self.beats
+        return self.come[number // per] + number % per * self.instruction
 
     def dispatch(self, now):
         """Move instructions to the queues as long as there is room."""
@@ -284,7 +285,7 @@ class _Timeline:
         queue.written = 0.0
         for stream in work.writes:
             begin = max(self.written.get(stream.channel, 0.0), now + work.made)
-            end = self.refreshes.served(begin + work.lag, stream.alone, self.machine.row_cycles)
+            end = self.refreshes.served(begin + work.lag, stream.alone)
             end -= work.lag
             self.written[stream.channel] = end
             queue.written = max(queue.written, end)
@@ -318,7 +319,7 @@ class _Timeline:
                 continue
             self.fill(now, unit, work)
             left = queue.left - (now - queue.since) * queue.rate
-            lost = self.refreshes.cycles + self.machine.row_cycles - queue.ahead
+            lost = self.refreshes.lost - queue.ahead
             if queue.ahead < left and lost > 0:
                 queue.stalled = now + self.refreshes.cycles
                 queue.left, queue.since = left + lost * queue.rate, now
@@ -401,7 +402,7 @@ class _Timeline:
             # a refresh that has held up the vectors does not hold up what they make once more
             end = now + work.tail - latency
             since = max(end - work.busy, min(queue.stalled, end))
-            end = self.refreshes.served(since, end - since, self.machine.row_cycles)
+            end = self.refreshes.served(since, end - since)
             end = max(end, queue.written + work.lag) + latency
         else:
             end = now + work.tail

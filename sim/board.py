@@ -2,7 +2,7 @@
 
     python -m gradgate.sim.board icebreaker
 
-prints the port and runs until it is interrupted.
+prints the URL of the port and runs until it is interrupted.
 """
 
 import argparse
@@ -21,7 +21,6 @@ __all__ = ["BoardSimulation", "verilog"]
 DIVISOR = 4  # cycles per bit: as few as the UART can do, a simulated second is dear
 TOP = "SoC"
 SPRAM_BYTES, SDRAM_BYTES = 128 << 10, 32 << 20  # of the memories that there are
-PATIENCE = 5  # seconds for the host to wait: on a busy machine a simulation hardly gets on
 
 
 def verilog(board, divisor=DIVISOR, sdram=None):
@@ -91,7 +90,7 @@ class BoardSimulation(line.SimulatedPort):
                                   lambda: verilog(board, divisor, sdram))
         super().__init__(line.library(name, text, TOP, busy=True, sdram=sdram), divisor, seed=seed,
                          clock_hz=chip_hz or board.clock_hz)
-        self.url = f"serial://{self.port}?baud=1000000&patience={PATIENCE}"
+        self.url = f"serial://{self.port}?baud=1000000&patience={line.PATIENCE}"
 
 
 def main(argv=None):

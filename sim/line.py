@@ -7,9 +7,10 @@ import time
 from gradgate.errors import DeviceError
 from gradgate.sim import litedram, verilate
 
-__all__ = ["library", "SimulatedPort"]
+__all__ = ["library", "SimulatedPort", "PATIENCE"]
 
 CHUNK = 20_000  # cycles between two looks at what the caller wants
+PATIENCE = 5  # seconds for the host to wait: on a busy machine a simulation hardly gets on
 IDLE = 1_000, 0.001  # the same on a line that is not used, and seconds of sleep after them
 
 

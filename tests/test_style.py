@@ -1,5 +1,6 @@
 """House rules that a linter does not know."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,12 @@ def test_every_block_has_a_test(path):
     if path.stem in ("config", "core", "port"):  # tested through the boards, the top, and its users
         pytest.skip("no behaviour of its own")
     assert (ROOT / "tests" / "hw" / f"test_{path.stem}.py").exists()
+
+
+def test_every_package_is_installed():
+    """What is missing here is found in the source tree all the same, but not in a wheel."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {name: ROOT / folder for name, folder in settings["package-dir"].items()}
+    wanted = {".".join((name, *path.parent.relative_to(folder).parts))
+              for name, folder in folders.items() for path in folder.rglob("__init__.py")}
+    assert wanted == set(settings["packages"])

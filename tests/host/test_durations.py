@@ -338,3 +338,28 @@ def test_latencies():
     for name in ("read_latency", "fetch_latency"):
         assert getattr(later, name) - getattr(machine, name) == 7
     assert later.write_latency() - machine.write_latency() == 7
+
+
+@given(st.integers(0, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 60),
+       st.integers(1, 4), st.integers(0, 400))
+def test_bursts_one_by_one(base, length, n1, s1, n2, s2):
+    """Against all beats in a row, cut and joined; runs that do not overlap."""
+    machine = Machine(PORTS, PLAIN)
+    s1, s2 = max(s1, length), max(s2, n1 * max(s1, length))
+    wanted = []
+    for i2 in range(n2):
+        for i1 in range(n1):
+            for beat in range(base + i2 * s2 + i1 * s1, base + i2 * s2 + i1 * s1 + length):
+                if wanted and wanted[-1][-1] + 1 == beat and beat % PORTS.max_burst:
+                    wanted[-1].append(beat)
+                else:
+                    wanted.append([beat])
+    size = PORTS.beat_bytes
+    first, last = machine.bursts(base * size, (length, n1, n2), (s1 * size, s2 * size))
+    assert [beats for beats, _ in last] == [len(burst) for burst in wanted][-durations.ENDING:]
+    assert first == len(wanted[0])
+
+
+def test_a_post_of_nothing():
+    found = Machine(PORTS, PLAIN).post({**POST, "o_len": 0, "p0": 0})
+    assert found.cycles == found.busy == 0

@@ -16,6 +16,11 @@ def test_pieces_do_not_overlap():
     assert arena.place("more", 1) >= end
 
 
+def test_alignment():
+    arena = Arena(100, 10_000, 10_000)
+    assert arena.place_all([("a", 10), ("b", 10)], 512) == [512, 576]
+
+
 def test_out_of_memory_says_who_has_how_much():
     arena = Arena(64, 3 << 20, 4 << 20, [("weights", 1 << 20)])
     with pytest.raises(OutOfMemoryError) as error:

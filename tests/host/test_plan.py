@@ -56,6 +56,11 @@ def test_loops_and_memory_are_shown(tmp_path, capsys):
 def test_what_does_not_fit_is_an_error(capsys):
     assert main(["plan", "vgg16", "--board", "ulx3s-85f", "--batch", "1"]) == 1
     assert "are needed, the device has 32.00 MiB" in capsys.readouterr().err
+    # the tensors fit, but the programs do not
+    assert main(["plan", "digits-small", "--board", "icebreaker"]) == 1
+    said = capsys.readouterr().err
+    assert "backward program" in said and "the device has 128.00 KiB" in said
+    assert main(["plan", "digits-small", "--board", "icebreaker", "--batch", "8"]) == 0
     assert main(["plan", "digits", "--memory", "5000"]) == 1
     assert "1 to 4096 MiB" in capsys.readouterr().err
 

@@ -1,5 +1,7 @@
 """Refreshes against a channel that is looked at cycle by cycle."""
 
+from dataclasses import replace
+
 import pytest
 from gradgate.boards import MemoryTiming
 from gradgate.refreshes import BEFORE, Refreshes
@@ -20,18 +22,28 @@ def test_resumed(time):
 
 
 @given(st.integers(0, 500), st.integers(1, 400), st.integers(0, 5))
-def test_served(begin, cycles, more):
-    """Cycles are served one by one; after a refresh `more` are lost besides."""
-    found = Refreshes(TIMING).served(begin, cycles, more)
-    now = Refreshes(TIMING).resumed(begin)
+def test_served(begin, cycles, row):
+    """Cycles are served one by one; after a refresh a row is opened besides."""
+    timing = replace(TIMING, row_bytes=1024, row_cycles=row)
+    found = Refreshes(timing).served(begin, cycles)
+    now = Refreshes(timing).resumed(begin)
     left = cycles
     while left:
         if refreshing(now):
-            now += 7 + more
+            now += 7 + row
         else:
             now, left = now + 1, left - 1
     # a refresh that begins when all is served may count or not
-    assert found - now in (0, 7 + more)
+    assert found - now in (0, 7 + row)
+
+
+@pytest.mark.parametrize("interval, cycles, row", [
+    (20, 12, 10), (40, 12, 30), (100, 5, 96), (585, 12, 600), (2, 1, 5)])
+def test_memory_gets_on(interval, cycles, row):
+    refreshes = Refreshes(MemoryTiming(refresh_interval=interval, refresh_cycles=cycles,
+                                       row_bytes=1024, row_cycles=row))
+    assert cycles <= refreshes.lost < interval
+    assert 500 < refreshes.served(0, 500) <= 501 * interval
 
 
 def test_one_after_the_other():
@@ -47,4 +59,4 @@ def test_one_after_the_other():
 def test_memory_without(time):
     refreshes = Refreshes(MemoryTiming())
     assert refreshes.next == float("inf")
-    assert refreshes.resumed(time) == time and refreshes.served(time, 50, 3) == time + 50
+    assert refreshes.resumed(time) == time and refreshes.served(time, 50) == time + 50

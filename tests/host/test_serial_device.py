@@ -221,9 +221,10 @@ def test_failed_before_the_update():
 
 def test_by_url():
     with Terminal(Device()) as terminal:
-        url = f"serial://{terminal.port}?baud=1000000"
+        url = f"serial://{terminal.port}?baud=1000000&patience=3"
         lines = []
         with gradgate.device(url, board=BOARD, progress=lines.append) as device:
+            assert device.link.patience == 3
             assert isinstance(device, SerialDevice) and device.timing == BOARD.timing
             device.write(0, bytes(2000))
         assert re.fullmatch(r"write: \d+ of 2000 bytes", lines[0])
@@ -309,8 +310,11 @@ def test_reset_while_a_program_runs():
 @pytest.mark.parametrize("url, message", [
     ("serial://?board=tiny", "is not a port: it must be like serial:///dev/ttyUSB0"),
     ("serial:///dev/x?speed=3", "is not a port"), ("serial:///dev/x?baud=0", "is not a port"),
-    ("serial:///dev/x?patience=0", "is not a port"),
-    ("serial:///dev/x?baud=fast", "invalid literal"), ("serial:///dev/x?board", "bad query"),
+    ("serial:///dev/x?patience=0", "patience=SECONDS"),
+    ("serial:///dev/x?patience=nan", "more than 0"),
+    ("serial:///dev/x?patience=long", "patience=long"),
+    ("serial:///dev/x?baud=fast", "baud=fast is not a number"),
+    ("serial:///dev/x?board", "bad query"),
     ("serial:///dev/x?board=nexys", "no board 'nexys'")])
 def test_mistakes_in_urls(url, message):
     with pytest.raises(gradgate.GradgateError, match=message):

@@ -14,7 +14,7 @@ import torch
 from gradgate.hw.link_format import Identity
 from gradgate.hw.spram import SPRAM
 from gradgate.sim.board import BoardSimulation
-from gradgate.sim.line import SimulatedPort, library
+from gradgate.sim.line import PATIENCE, SimulatedPort, library
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -146,7 +146,7 @@ def test_primitives():
     pieces = {address: rng.randbytes(512) for address in
               (*range(0, SPRAM.SIZE, SPRAM.SIZE // 16), SPRAM.SIZE - 512)}
     with SimulatedPort(path, 4) as port:
-        url = f"serial://{port.port}?baud=1000000&patience=5"
+        url = f"serial://{port.port}?baud=1000000&patience={PATIENCE}"
         with gradgate.device(url, board=BOARD) as device:
             for address, piece in pieces.items():
                 device.write(address, piece)

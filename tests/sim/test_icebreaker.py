@@ -31,7 +31,7 @@ def trained(device, steps):
 def test_training(steps):
     """Losses and weights equal to the model's, bit for bit; all of it in 128 KiB."""
     with BoardSimulation(BOARD) as simulation:
-        with gradgate.device(f"serial://{simulation.port}?baud=1000000", board=BOARD) as device:
+        with gradgate.device(simulation.url, board=BOARD) as device:
             found = trained(device, steps)
             cycles = device.resident.counters["backward"].cycles
             assert device.link.statistics.repeated == 0
@@ -44,4 +44,4 @@ def test_another_core_is_refused():
     other = replace(BOARD, config=replace(BOARD.config, core="units"))
     with BoardSimulation(BOARD) as simulation:
         with pytest.raises(gradgate.DeviceError, match="core is micro, not units$"):
-            gradgate.device(f"serial://{simulation.port}?baud=1000000", board=other)
+            gradgate.device(simulation.url, board=other)

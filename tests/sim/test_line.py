@@ -9,7 +9,7 @@ import pytest
 from gradgate.errors import DeviceReset
 from gradgate.hw.link_format import Identity
 from gradgate.serial_device import SerialDevice
-from gradgate.sim.line import SimulatedPort, library
+from gradgate.sim.line import PATIENCE, SimulatedPort, library
 
 from tests.sim.line_top import verilog
 
@@ -35,7 +35,7 @@ def board(request):
 def test_memory_and_a_program(board):
     rng = random.Random(0)
     with SimulatedPort(simulator(board), DIVISOR) as simulated:
-        with SerialDevice(board, simulated.port, baud=1_000_000) as device:
+        with SerialDevice(board, simulated.port, baud=1_000_000, patience=PATIENCE) as device:
             expected = bytearray(board.memory_size)
             device.write(0, expected)
             for size in (1, 3, 9, 256, 1000, 7):
@@ -54,7 +54,7 @@ def test_memory_and_a_program(board):
 def test_a_clock_that_is_off(speed):
     board, data = BOARDS[32], random.Random(1).randbytes(3000)
     with SimulatedPort(simulator(board), DIVISOR * speed) as simulated:
-        with SerialDevice(board, simulated.port, baud=1_000_000) as device:
+        with SerialDevice(board, simulated.port, baud=1_000_000, patience=PATIENCE) as device:
             device.write(100, data)
             assert device.read(100, len(data)) == data
             assert device.link.statistics.repeated == 0
@@ -67,7 +67,7 @@ def test_share_of_the_line(contents):
     data = {"random": random.Random(2).randbytes(size), "zeros": bytes(size),
             "no zeros": b"\xa5" * size}[contents]
     with SimulatedPort(simulator(board), DIVISOR) as simulated:
-        with SerialDevice(board, simulated.port, baud=1_000_000) as device:
+        with SerialDevice(board, simulated.port, baud=1_000_000, patience=PATIENCE) as device:
             start = simulated.counts
             device.write(0, data)
             between = simulated.counts
@@ -86,7 +86,7 @@ def test_reset_in_the_middle():
     """The host learns of it; the next session is as good as the first."""
     board = BOARDS[32]
     with SimulatedPort(simulator(board), DIVISOR) as simulated:
-        with SerialDevice(board, simulated.port, baud=1_000_000) as device:
+        with SerialDevice(board, simulated.port, baud=1_000_000, patience=PATIENCE) as device:
             told = []
 
             def reset(done):
@@ -98,7 +98,7 @@ def test_reset_in_the_middle():
             with pytest.raises(DeviceReset, match="may have lost what was in it"):
                 device.write(0, bytes(1 << 16))
             assert len(told) >= 5
-        with SerialDevice(board, simulated.port, baud=1_000_000) as device:
+        with SerialDevice(board, simulated.port, baud=1_000_000, patience=PATIENCE) as device:
             device.write(0, b"as good")
             assert device.read(0, 7) == b"as good"
             assert device.run(0).cycles == 2999
@@ -108,12 +108,12 @@ def test_another_session():
     """A host that goes away in the middle of a transfer does not disturb the next one."""
     board = BOARDS[32]
     with SimulatedPort(simulator(board), DIVISOR) as simulated:
-        with SerialDevice(board, simulated.port, baud=1_000_000) as device:
+        with SerialDevice(board, simulated.port, baud=1_000_000, patience=PATIENCE) as device:
             device.link.stream.write(b"\x12\x34" * 100)
             device.link.stream.read = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
             with pytest.raises(KeyboardInterrupt):
                 device.read(0, 1 << 15)
         time.sleep(0.01)
-        with SerialDevice(board, simulated.port, baud=1_000_000) as device:
+        with SerialDevice(board, simulated.port, baud=1_000_000, patience=PATIENCE) as device:
             device.write(0, b"undisturbed")
             assert device.read(0, 11) == b"undisturbed"

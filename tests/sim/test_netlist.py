@@ -15,7 +15,7 @@ from gradgate.hw.ice40 import OPTIONS
 from gradgate.hw.link_format import Identity
 from gradgate.hw.soc import SoC
 from gradgate.hw.spram import SPRAM
-from gradgate.sim.line import SimulatedPort, library
+from gradgate.sim.line import PATIENCE, SimulatedPort, library
 from torch import nn
 
 BOARD = board("icebreaker")
@@ -64,6 +64,7 @@ def test_training(tmp_path):
     """Equal to the model, bit for bit: synthesis has changed nothing."""
     path = library("netlist", netlist(tmp_path), "SoC", busy=True)
     with SimulatedPort(path, DIVISOR) as port:
-        with gradgate.device(f"serial://{port.port}?baud=1000000", board=BOARD) as device:
+        url = f"serial://{port.port}?baud=1000000&patience={PATIENCE}"
+        with gradgate.device(url, board=BOARD) as device:
             found = trained(device)
     assert found == trained(gradgate.device("model", board=BOARD))
