@@ -9,7 +9,7 @@ from tests.mutants.table import MUTANTS, Mutant
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)
 def test_applies_once(mutant, tmp_path):
     target = tmp_path / mutant.file
-    target.parent.mkdir()
+    target.parent.mkdir(parents=True)
     before = (ROOT / mutant.file).read_text()
     target.write_text(before)
     mutant.apply(tmp_path)
