@@ -102,8 +102,7 @@ def ceilings(board):
     timing, config = board.timing, board.config
     channels = 1 if timing.shared else config.read_ports + config.write_ports
     per_second = channels * config.beat_bytes / float(timing.beat_cycles) * board.clock_hz
-    if timing.refresh_interval:
-        per_second *= 1 - timing.refresh_cycles / timing.refresh_interval
+    per_second *= timing.capacity
     return {
         "macs_per_s": board.peak_macs,
         "memory_bytes_per_s": per_second,

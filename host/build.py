@@ -14,7 +14,7 @@ from pathlib import Path
 from . import boards, tools
 from .errors import GradgateError
 
-__all__ = ["Plan", "buildable", "plan", "build"]
+__all__ = ["Plan", "buildable", "plan", "build", "report"]
 
 NAME = "top"
 REPORT = "report.json"
@@ -65,6 +65,12 @@ class Plan:
 def buildable():
     """Names of the boards that bitstreams can be built for."""
     return [name for name in boards.BOARDS if hasattr(boards.module(name), "design")]
+
+
+def report(folder):
+    """What `build` has written into a board's folder, None if it has not."""
+    path = Path(folder) / REPORT
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def plan(name, build=None):
@@ -175,9 +181,9 @@ def build(plan, seeds, folder, out, *, step=lambda what: None, line=lambda text:
     out.mkdir(parents=True, exist_ok=True)
     bitstream = out / f"{plan.board.name}{SUFFIX[route[0]]}"
     shutil.copy(folder / f"{NAME}{bitstream.suffix}", bitstream)
-    report = _report(plan, seed, found, result, bitstream)
-    (out / REPORT).write_text(json.dumps(report, indent=2) + "\n")
-    return report
+    made = _report(plan, seed, found, result, bitstream)
+    (out / REPORT).write_text(json.dumps(made, indent=2) + "\n")
+    return made
 
 
 def _logged(command, folder, name, line):

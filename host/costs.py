@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .durations import POST_NEXT
+
 __all__ = ["Stream", "Load", "Demand", "Costs"]
 
 AHEAD = 4  # tiles that a load unit can be ahead of the array: its queue holds no more
-POST_NEXT = 5  # cycles that a POST begins before the one ahead of it ends
 
 
 @dataclass
@@ -175,4 +176,4 @@ class Costs:
         longest = 0.0
         for time in busy.values():
             longest = np.maximum(longest, time)
-        return longest / machine.capacity
+        return longest / machine.timing.capacity

@@ -21,6 +21,7 @@ __all__ = ["Sweeps", "Transfer", "Work", "Machine"]
 PORT_OUT, PORT_IN = 5, 5
 BURST = 3  # cycles of a burst besides latency and beats
 POST_LEAD = 8
+POST_NEXT = 5  # a POST is accepted so many cycles before the last vector of the one before
 POST_TAIL = 7
 BIAS = 2  # from the last beat of the bias to the first vector
 WRITE_AHEAD = 4  # longest bursts that a WriteDMA holds
@@ -115,11 +116,9 @@ class Machine:
         self.config, self.timing = config, timing
         self.loop, self.compute_latency, self._stages, self.drain_depth = _latencies(config)
         self.instruction_beats = BYTES // config.beat_bytes
-        refresh = timing.refresh_interval and timing.refresh_cycles / timing.refresh_interval
-        self.row_cycles = timing.row_cycles if timing.row_bytes else 0
+        self.row_cycles = timing.miss_cycles
         # no more than so many bursts are under way
         self.burst_cycles = (timing.latency + BURST) / timing.outstanding
-        self.capacity = 1.0 - refresh  # part of the time that a channel is there, on average
 
     def channel(self, port, write):
         """Number of the memory channel behind a port."""

@@ -30,32 +30,27 @@ __all__ = [
 ]
 
 
-def digits_cnn():
-    """Two convolutions, two poolings and a linear layer for 1x8x8 images; 12,010 parameters."""
+def _digits(first, second):
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1),
+        nn.Conv2d(1, first, 3, padding=1),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(16, 64, 3, padding=1),
+        nn.Conv2d(first, second, 3, padding=1),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(64 * 2 * 2, 10),
+        nn.Linear(second * 2 * 2, 10),
     )
+
+
+def digits_cnn():
+    """Two convolutions, two poolings and a linear layer for 1x8x8 images; 12,010 parameters."""
+    return _digits(16, 64)
 
 
 def digits_small():
     """The same with 8 and 24 channels, for devices with little memory; 2,802 parameters."""
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(8, 24, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(24 * 2 * 2, 10),
-    )
+    return _digits(8, 24)
 
 
 def _chain(**layers):

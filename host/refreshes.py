@@ -25,8 +25,9 @@ class Refreshes:
 
     def __init__(self, timing):
         self.interval, self.cycles = timing.refresh_interval, timing.refresh_cycles
-        rows = timing.row_cycles if timing.row_bytes else 0
-        self.lost = min(self.cycles + rows, max(self.cycles, (self.interval + self.cycles) // 2))
+        self.lost = min(
+            self.cycles + timing.miss_cycles, max(self.cycles, (self.interval + self.cycles) // 2)
+        )
         self.next = self.interval - BEFORE if self.interval else float("inf")
 
     def pass_by(self):

@@ -14,7 +14,7 @@ from gradgate.hw.isa import Unit
 from gradgate.hw.issue import Issue
 
 from .device import RECORD, UNITS
-from .durations import PORT_IN, Machine
+from .durations import PORT_IN, POST_NEXT, Machine
 from .refreshes import Refreshes
 
 __all__ = ["Prediction", "predict", "entries"]
@@ -22,9 +22,9 @@ __all__ = ["Prediction", "predict", "entries"]
 
 COMPUTE, POST = int(Unit.COMPUTE), int(Unit.POST)
 QUEUE = Issue.DEPTH + 1  # instructions that wait in a unit's queue
-# A POST is accepted POST_NEXT cycles before the last vector of the one before, and more if that one
-# has waited, as the drain has gone on meanwhile: up to its depth, but for DRAIN vectors.
-POST_NEXT, DRAIN = 5, 5
+# A POST is accepted earlier than POST_NEXT says if the one before has waited, as the drain has gone
+# on meanwhile: up to its depth, but for DRAIN vectors.
+DRAIN = 5
 FIRST = 4  # cycles from the start of a read to its first command
 POST_GAP = 2  # cycles between the last vector of a POST and the first one of the next
 ASKED = 2  # cycles from the room for a burst of the program to its request

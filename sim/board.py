@@ -10,30 +10,28 @@ import signal
 import sys
 import threading
 
+from amaranth.back import verilog as back
+from amaranth.hdl import IOPort, Value
+from amaranth.hdl._ir import PortDirection
 from gradgate.boards import board as named
 from gradgate.dram import controller
 from gradgate.errors import GradgateError
 from gradgate.hw.link_format import Identity
+from gradgate.hw.sdram import SDRAM
+from gradgate.hw.soc import SoC
+from gradgate.hw.spram import SPRAM
 from gradgate.sim import line, verilate
 
 __all__ = ["BoardSimulation", "verilog"]
 
 DIVISOR = 4  # cycles per bit: as few as the UART can do, a simulated second is dear
 TOP = "SoC"
-SPRAM_BYTES, SDRAM_BYTES = 128 << 10, 32 << 20  # of the memories that there are
+SDRAM_BYTES = 32 << 20  # of the chip that sdram.h simulates
 
 
 def verilog(board, divisor=DIVISOR, sdram=None):
     """The SoC of `board` as Verilog: module `SoC`, its memory the portable twin of the one of an
     iCE40UP5K, or, with the gradgate.dram.Controller `sdram`, hw/sdram.py, whose pins are ports."""
-    # a warm start does without Amaranth, which takes a second
-    from amaranth.back import verilog as back
-    from amaranth.hdl import IOPort, Value
-    from amaranth.hdl._ir import PortDirection
-    from gradgate.hw.sdram import SDRAM
-    from gradgate.hw.soc import SoC
-    from gradgate.hw.spram import SPRAM
-
     identity = Identity(board=board.name, config=board.config, memory_size=board.memory_size,
                         clock_hz=round(board.clock_hz))
     if sdram is None:
@@ -81,10 +79,10 @@ class BoardSimulation(line.SimulatedPort):
         sdram = None
         if board.memory_size == SDRAM_BYTES:
             sdram = controller(board.clock_hz)
-        elif board.memory_size != SPRAM_BYTES:
+        elif board.memory_size != SPRAM.SIZE:
             raise GradgateError(
                 f"no memory to simulate for board {board.name}: it has {board.memory_size} bytes, "
-                f"not {SPRAM_BYTES} of SPRAM or {SDRAM_BYTES} of SDRAM")
+                f"not {SPRAM.SIZE} of SPRAM or {SDRAM_BYTES} of SDRAM")
         name = f"soc_{board.name}"
         text = verilate.generated(name, f"{board!r} {divisor} {sdram!r}",
                                   lambda: verilog(board, divisor, sdram))

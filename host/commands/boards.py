@@ -1,13 +1,11 @@
 """`gradgate boards`: what there is, and what fits."""
 
-import json
-from pathlib import Path
-
 from rich.box import SIMPLE
 from rich.table import Table
 
 from .. import boards, build
 from ..resources import CHIPS, LIMITS, NAMES, resources, shortages
+from .options import add_bitstreams
 
 __all__ = ["HELP", "DESCRIPTION", "DEVICE", "arguments", "run"]
 
@@ -22,13 +20,7 @@ says how to add one."""
 
 def arguments(parser):
     """Add the options of this command."""
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("bitstreams"),
-        metavar="DIR",
-        help="where `gradgate build` has put bitstreams (default: %(default)s)",
-    )
+    add_bitstreams(parser)
 
 
 def run(args, console):
@@ -58,7 +50,7 @@ def run(args, console):
 
 def _row(name, profile, out):
     chip, config = CHIPS.get(name), profile.config
-    report = _report(out / name)
+    report = build.report(out / name)
     need = resources(config, chip.technology) if chip else None
     row = {
         "array": f"{config.tm}x{config.tn} {config.fmt}",
@@ -79,11 +71,6 @@ def _row(name, profile, out):
         row["shortages"] = []
         row["bitstream"] = f"{report['fmax_mhz']:g} MHz"
     return row
-
-
-def _report(folder):
-    path = folder / build.REPORT
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 def _size(count):

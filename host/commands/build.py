@@ -8,6 +8,7 @@ from rich.table import Table
 
 from .. import build
 from ..errors import GradgateError
+from .options import add_bitstreams
 
 __all__ = ["HELP", "DESCRIPTION", "DEVICE", "arguments", "run"]
 
@@ -30,13 +31,7 @@ def arguments(parser):
         metavar="LIST",
         help="seeds of place and route, as 7 or 1-4 or 1,5,9 (default: %(default)s)",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("bitstreams"),
-        metavar="DIR",
-        help="where the folders of boards are (default: %(default)s)",
-    )
+    add_bitstreams(parser)
     parser.add_argument(
         "--work",
         type=Path,

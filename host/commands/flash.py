@@ -1,13 +1,12 @@
 """`gradgate flash`: a bitstream onto its board."""
 
 import hashlib
-import json
 import shutil
 import subprocess
-from pathlib import Path
 
 from .. import boards, build
 from ..errors import GradgateError
+from .options import add_bitstreams
 
 __all__ = ["HELP", "DESCRIPTION", "DEVICE", "arguments", "run"]
 
@@ -30,26 +29,20 @@ def arguments(parser):
     parser.add_argument(
         "--keep", action="store_true", help="write the flash memory: it survives loss of power"
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("bitstreams"),
-        metavar="DIR",
-        help="where `gradgate build` has put it (default: %(default)s)",
-    )
+    add_bitstreams(parser)
 
 
 def run(args, console):
     """Load; returns (what was loaded, exit status)."""
     module = boards.module(args.board)
     folder = args.out / args.board
-    report = folder / build.REPORT
-    if not report.exists():
+    report = build.report(folder)
+    if report is None:
         raise GradgateError(f"no bitstream in {folder}; make it with: gradgate build {args.board}")
-    made = json.loads(report.read_text())["bitstream"]
+    made = report["bitstream"]
     file = folder / made["file"]
     if hashlib.sha256(file.read_bytes()).hexdigest() != made["sha256"]:
-        raise GradgateError(f"{file} is not the bitstream that {report} is about")
+        raise GradgateError(f"{file} is not the bitstream that {folder / build.REPORT} is about")
     if shutil.which(TOOL) is None:
         raise GradgateError(f"no {TOOL}: https://trabucayre.github.io/openFPGALoader")
     command = [TOOL, "--board", module.LOADER, *["--write-flash"] * args.keep, str(file)]

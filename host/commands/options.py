@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -14,6 +15,7 @@ __all__ = [
     "BATCH",
     "NETWORKS",
     "add_batch",
+    "add_bitstreams",
     "add_memory",
     "add_net",
     "board_of",
@@ -47,6 +49,17 @@ def add_batch(parser, default=BATCH, reason=""):
         type=int,
         default=default,
         help=f"images per step (default: %(default)s{reason and f', {reason}'})",
+    )
+
+
+def add_bitstreams(parser):
+    """--out, the folder of the folders that `gradgate build` fills."""
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("bitstreams"),
+        metavar="DIR",
+        help="where the folders of boards with their bitstreams are (default: %(default)s)",
     )
 
 

@@ -84,6 +84,16 @@ class MemoryTiming:
         _check_int("refresh_interval", self.refresh_interval, 0, (1 << 32) - 1)
         _check_int("refresh_cycles", self.refresh_cycles, 0, max(0, self.refresh_interval - 1))
 
+    @property
+    def miss_cycles(self):
+        """Cycles that opening a row costs, 0 where memory has no rows."""
+        return self.row_cycles if self.row_bytes else 0
+
+    @property
+    def capacity(self):
+        """Part of the time in which memory is not refreshing itself."""
+        return 1.0 - (self.refresh_interval and self.refresh_cycles / self.refresh_interval)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Board:

@@ -117,9 +117,9 @@ def test_channels():
 
 
 def test_capacity_is_what_refresh_leaves():
-    assert Machine(CONFIG, PLAIN).capacity == 1
+    assert PLAIN.capacity == 1
     timing = MemoryTiming(refresh_interval=500, refresh_cycles=25)
-    assert Machine(CONFIG, timing).capacity == pytest.approx(0.95)
+    assert timing.capacity == pytest.approx(0.95)
 
 
 # COMPUTE

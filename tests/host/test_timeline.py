@@ -6,12 +6,12 @@ import pytest
 import torch
 from gradgate.boards import MemoryTiming, board
 from gradgate.device import UNITS
-from gradgate.durations import Machine
+from gradgate.durations import POST_NEXT, Machine
 from gradgate.hw.config import Config
 from gradgate.hw.isa import Unit
 from gradgate.program import Hazard, Program
 from gradgate.sim.model import ModelDevice
-from gradgate.timeline import DRAIN, POST_NEXT, QUEUE, entries, predict
+from gradgate.timeline import DRAIN, QUEUE, entries, predict
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 

@@ -5,13 +5,13 @@ import time
 
 import gradgate
 import pytest
-import torch
-from gradgate import dram, nets
+from gradgate import dram
 from gradgate.sim.board import BoardSimulation
-from sklearn.datasets import load_digits
+
+from tests.sim.training import trained
 
 BOARD = gradgate.board("ulx3s-85f")
-BATCH, STEPS = 4, 20
+STEPS = "digits", 4, 20  # network, batch, steps
 pytestmark = pytest.mark.skipif(not dram.available(), reason="no LiteDRAM")
 
 
@@ -21,26 +21,12 @@ def simulation():
         yield simulation
 
 
-def trained(device):
-    """(losses, state) of the network of `gradgate train` after some steps with the digits."""
-    torch.manual_seed(0)
-    net, shape = nets.net("digits")
-    images, labels = load_digits(return_X_y=True)
-    x = torch.tensor(images[:BATCH * STEPS], dtype=torch.float32).reshape(STEPS, BATCH, *shape) / 16
-    y = torch.tensor(labels[:BATCH * STEPS]).reshape(STEPS, BATCH)
-    model = gradgate.compile(net, (x[0],), device)
-    optimizer = gradgate.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    losses = [float(model.train_step(a, b, optimizer=optimizer))
-              for a, b in zip(x, y, strict=True)]
-    return losses, {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
-
-
 def test_training(simulation):
     """Losses and weights equal to the model's, no rule of the chip broken."""
     with gradgate.device(simulation.url, board=BOARD) as device:
-        found = trained(device)
+        found = trained(device, *STEPS)
         assert (device.link.statistics.damaged, device.link.statistics.ignored) == (0, 0)
-    assert found == trained(gradgate.device("model", board=BOARD))
+    assert found == trained(gradgate.device("model", board=BOARD), *STEPS)
     assert simulation.alive
 
 

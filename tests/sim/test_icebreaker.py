@@ -4,27 +4,14 @@ from dataclasses import replace
 
 import gradgate
 import pytest
-import torch
 from gradgate.boards import board
-from gradgate.data import digits
 from gradgate.nets import net
 from gradgate.sim.board import BoardSimulation
 
+from tests.sim.training import trained
+
 BOARD = board("icebreaker")
-BATCH = 8
-
-
-def trained(device, steps):
-    """(losses, state) of digits-small after so many steps."""
-    torch.manual_seed(0)
-    (images, labels), _ = digits()
-    model = gradgate.compile(net("digits-small")[0], example_inputs=(images[:BATCH],),
-                             device=device)
-    assert sum(p.numel() for p in model.parameters()) >= 2000
-    optimizer = gradgate.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    losses = [float(model.train_step(x, y, optimizer=optimizer))
-              for x, y in zip(images.split(BATCH)[:steps], labels.split(BATCH), strict=False)]
-    return losses, {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
+NET, BATCH = "digits-small", 8
 
 
 @pytest.mark.parametrize("steps", [2, pytest.param(20, marks=pytest.mark.slow)])
@@ -32,10 +19,11 @@ def test_training(steps):
     """Losses and weights equal to the model's, bit for bit; all of it in 128 KiB."""
     with BoardSimulation(BOARD) as simulation:
         with gradgate.device(simulation.url, board=BOARD) as device:
-            found = trained(device, steps)
+            found = trained(device, NET, BATCH, steps)
             cycles = device.resident.counters["backward"].cycles
             assert device.link.statistics.repeated == 0
-    assert found == trained(gradgate.device("model", board=BOARD), steps)
+    assert found == trained(gradgate.device("model", board=BOARD), NET, BATCH, steps)
+    assert sum(p.numel() for p in net(NET)[0].parameters()) >= 2000
     assert steps * 2_000_000 < cycles < steps * 4_000_000
 
 

@@ -245,12 +245,16 @@ def test_latency(bench, memory):
     assert (measured, predicted) == (6 + 2 + 4, PROFILE.timing.latency + 4 - 1)
 
 
-@needs_litedram
-def test_digits(bench, memory):
+def digits():
     """The bursts of a training step of the digits, batch 32, recorded at the bus of `rtl`."""
     recorded = np.load(HERE / "digits_bursts.npz")
-    transfers = [(0, int(write), BEAT * int(address), int(beats), 0) for write, address, beats in
-                 zip(recorded["write"], recorded["address"], recorded["beats"], strict=True)]
+    return [(0, int(write), BEAT * int(address), int(beats), 0) for write, address, beats in
+            zip(recorded["write"], recorded["address"], recorded["beats"], strict=True)]
+
+
+@needs_litedram
+def test_digits(bench, memory):
+    transfers = digits()
     assert sum(t[3] for t in transfers) * BEAT == 780_352
     _, _, cycles = bench.run(transfers, outstanding=PROFILE.timing.outstanding)
     predicted = memory(transfers)[1]

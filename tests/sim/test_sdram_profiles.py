@@ -4,23 +4,15 @@ import ctypes
 from pathlib import Path
 
 import gradgate.sim
-import numpy as np
 import pytest
 from gradgate import dram
 from gradgate.boards import board
 from gradgate.sim import sdram, toolchain
 
 from tests.sim import test_memory as fast
-from tests.sim.test_sdram import BEAT, HERE, STREAMS
+from tests.sim.test_sdram import HERE, STREAMS, digits
 
 pytestmark = pytest.mark.skipif(not dram.available(), reason="LiteDRAM is not installed")
-
-
-def digits():
-    """The bursts of a training step of the digits, recorded at the bus of `rtl`."""
-    recorded = np.load(HERE / "digits_bursts.npz")
-    return [(0, int(write), BEAT * int(address), int(beats), 0) for write, address, beats in
-            zip(recorded["write"], recorded["address"], recorded["beats"], strict=True)]
 
 
 @pytest.fixture(scope="module", params=["ulx3s-85f-8x8"])
