@@ -133,7 +133,7 @@ class Space:
         for and what follows the last. In a slot of buffer B loads and array take turns, in a region
         of accumulators array and drain.
         """
-        groups, latency, capacity = self.config.groups, self.latency, self.machine.capacity
+        groups, latency, capacity = self.config.groups, self.latency, self.machine.timing.capacity
         parts = tile.images, tile.rows, tile.cols
         places = prod(-(-n // size) for n, size in zip(self.total, parts, strict=True))
         sets = -(-self.blocks // tile.sets)
