@@ -28,3 +28,10 @@ def test_every_package_is_installed():
     wanted = {".".join((name, *path.parent.relative_to(folder).parts))
               for name, folder in folders.items() for path in folder.rglob("__init__.py")}
     assert wanted == set(settings["packages"])
+
+
+@pytest.mark.parametrize("folder, page", [("hw", "architecture.md"), ("host", "compiler.md")])
+def test_the_documentation_says_where_every_file_belongs(folder, page):
+    text = (ROOT / "docs" / page).read_text()
+    names = {path.name for path in (ROOT / folder).glob("[a-z]*.py")}
+    assert {name for name in names if name not in text} == set()
