@@ -173,7 +173,7 @@ class Machine:
     @property
     def fetch_latency(self):
         """From the request for a burst of the program to its first beat in a queue."""
-        return 4 + self.timing.latency
+        return 5 + self.timing.latency
 
     @property
     def write_ahead(self):

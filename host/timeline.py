@@ -175,7 +175,7 @@ class _Timeline:
             time = max(self.next_beat, self.arrival(self.dispatched), now)
             self.next_beat = time + self.beats
             if (self.dispatched + 1) % self.fetch[0] == 0:
-                self.ask(now, self.next_beat + ASKED)
+                self.ask(now, self.next_beat + ASKED - 1)
             queue.entered.append(time)
             self.dispatched += 1
             if number == queue.head and not queue.offered:

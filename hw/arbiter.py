@@ -3,12 +3,15 @@
 Datapath registers are reset-less, control registers are reset.
 """
 
-from amaranth.hdl import Module, Signal
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.config import check_config
-from gradgate.hw.port import ReadPort, WritePort
+from gradgate.hw.port import Command, ReadPort, WritePort
 
 __all__ = ["ReadArbiter", "WriteArbiter"]
 
@@ -26,32 +29,37 @@ def _commands(m, ports, cmd, room):
     Returns (one moves, of which port, its length).
     """
     count = len(ports)
-    last = Signal(range(count))
-    grant = Signal(range(count))
-    some = Signal()
-    take = Signal()
-    length = Signal(9)
+    last = Signal(count, init=1)  # one bit is set, as in `turn`: decoding would take time
+    turn = Signal(count)
+    asks = [port.cmd.valid for port in ports]
+    take, grant, chosen = Signal(), Signal(range(count)), Signal(Command)
+
     # the first that asks, counted from the one after the last
-    with m.Switch(last):
+    for index in range(count):
+        free = Signal(count, name=f"free_{index}")
         for latest in range(count):
-            with m.Case(latest):
-                for step in range(count, 0, -1):
-                    index = (latest + step) % count
-                    with m.If(ports[index].cmd.valid):
-                        m.d.comb += [some.eq(1), grant.eq(index)]
-    m.d.comb += take.eq(some & room & (~cmd.valid | cmd.ready))
+            others = (index - latest - 1) % count
+            between = [asks[(latest + step) % count] for step in range(1, others + 1)]
+            m.d.comb += free[latest].eq(last[latest] & ~Cat(between).any())
+        m.d.comb += turn[index].eq(asks[index] & free.any())
+
+    def of_turn(values):
+        return reduce(or_, (Mux(mine, value, 0) for mine, value in zip(turn, values, strict=True)))
+
+    moves = Signal()
+    m.d.comb += [
+        moves.eq(room & (~cmd.valid | cmd.ready)),
+        take.eq(moves & Cat(asks).any()),
+        grant.eq(of_turn(range(count))),
+        chosen.eq(of_turn([port.cmd.payload.as_value() for port in ports])),
+    ]
+    for port, mine in zip(ports, turn, strict=True):
+        m.d.comb += port.cmd.ready.eq(moves & mine)
     with m.If(cmd.ready):
         m.d.sync += cmd.valid.eq(0)
     with m.If(take):
-        m.d.sync += [cmd.valid.eq(1), last.eq(grant)]
-    with m.Switch(grant):
-        for index in range(count):
-            with m.Case(index):
-                chosen = ports[index].cmd
-                m.d.comb += [chosen.ready.eq(take), length.eq(chosen.payload.len)]
-                with m.If(take):
-                    m.d.sync += cmd.payload.eq(chosen.payload)
-    return take, grant, length
+        m.d.sync += [cmd.valid.eq(1), last.eq(turn), cmd.payload.eq(chosen)]
+    return take, grant, chosen.len
 
 
 class ReadArbiter(wiring.Component):

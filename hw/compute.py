@@ -109,17 +109,27 @@ class ComputeUnit(wiring.Component):
 
         # Stationary tile: rows gather in `shadow` while `tile` is in use.
         read = TileBuffer.LATENCY
-        fill = data.View(Fill(config), delay("fill", stationary.fill.as_value(), read))
-        fill_en = delayed(stationary.fill_en, read, "fill_en")[-1]
+        fill = data.View(Fill(config), delay("fill", stationary.fill.as_value(), read - 1))
+        fill_en = delayed(stationary.fill_en, read - 1, "fill_en")[-1]
+        filled = Signal(config.tm)  # one bit per row, per lane: known from registers
+        used, diagonal = (Signal(config.tn, name=name, reset_less=True)
+                          for name in ("used", "diagonal"))
+        ident = Signal(reset_less=True)
+        m.d.sync += [
+            filled.eq(Cat(fill_en & (fill.row == r) for r in range(config.tm))),
+            used.eq(Cat(fill.limit > i for i in range(config.tn))),
+            diagonal.eq(Cat(fill.row == i for i in range(config.tn))),
+            ident.eq(fill.ident),
+        ]
         swap = delayed(moving.swap, read, "swap")[-1]
         shadow = [Signal(operands, name=f"shadow_{r}", reset_less=True) for r in range(config.tm)]
         tile = [Signal(operands, name=f"tile_{r}", reset_less=True) for r in range(config.tm)]
         incoming = Signal(operands)
         for i in range(config.tn):
-            value = Mux(fill.ident, Mux(fill.row == i, one, 0), self.a.data[i])
-            m.d.comb += incoming[i].eq(Mux(fill.limit > i, value, 0))
+            value = Mux(ident, Mux(diagonal[i], one, 0), self.a.data[i])
+            m.d.comb += incoming[i].eq(Mux(used[i], value, 0))
         for r in range(config.tm):
-            with m.If(fill_en & (fill.row == r)):
+            with m.If(filled[r]):
                 m.d.sync += shadow[r].eq(incoming)
             with m.If(swap):
                 m.d.sync += tile[r].eq(shadow[r])

@@ -182,12 +182,7 @@ class Control(wiring.Component):
         config0, config1 = config_registers(self._config)
 
         def count(name, event):
-            counter = Signal(32, name=name)
-            with m.If(core.clear):
-                m.d.sync += counter.eq(0)
-            with m.Elif(core.running):
-                m.d.sync += counter.eq(counter + event)
-            return counter
+            return self._counter(m, 32, name, event)
 
         shown = [Mux(core.tokens[k] > 15, 15, core.tokens[k][:4]) for k in range(len(TOKENS))]
         half = len(TOKENS) // 2
@@ -217,12 +212,19 @@ class Control(wiring.Component):
             events[f"ACTIVE_{u.name}"] = core.active[u]
         counters = {}
         for name, event in events.items():
-            counters[name] = counter = Signal(64, name=name.lower())
-            with m.If(core.clear):
-                m.d.sync += counter.eq(0)
-            with m.Elif(core.running):
-                m.d.sync += counter.eq(counter + event)
+            counters[name] = self._counter(m, 64, name.lower(), event)
         return counters
+
+    def _counter(self, m, width, name, event):
+        """Counts events of a running program, a cycle later: they come late, carries take long."""
+        core = self.core
+        counter, happened = Signal(width, name=name), Signal(2, name=f"{name}_event")
+        m.d.sync += happened.eq(Mux(core.running & ~core.clear, event, 0))
+        with m.If(core.clear):
+            m.d.sync += counter.eq(0)
+        with m.Else():
+            m.d.sync += counter.eq(counter + happened)
+        return counter
 
     def _read(self, m, registers, counters):
         address = Signal(ADDR_BITS - 2, reset_less=True)

@@ -110,7 +110,7 @@ class Core(wiring.Component):
             wiring.connect(m, valves[k].bus_write, wiring.flipped(self.write[k]))
         read_beats = Cat(valve.read_beat for valve in valves)
         write_beats = Cat(valve.write_beat for valve in valves)
-        hold = Signal()
+        hold = Signal()  # a register, as the commands of a cycle depend on it
         empty = Signal()
         m.d.comb += [valve.hold.eq(hold) for valve in valves]
         m.d.comb += empty.eq(Cat(valve.idle for valve in valves).all())
@@ -147,24 +147,25 @@ class Core(wiring.Component):
         with m.FSM(name="life"):
             with m.State("RUN"):
                 with m.If(control.reset | (control.start & ~sequencer.busy)):
-                    m.d.sync += begin.eq(control.start)
+                    m.d.sync += [begin.eq(control.start), hold.eq(1)]
                     m.d.comb += stopping.eq(1)
                     m.next = "EMPTY"
             with m.State("EMPTY"):
-                m.d.comb += [stopping.eq(1), hold.eq(1)]
+                m.d.comb += stopping.eq(1)
                 with m.If(control.start | control.reset):
                     m.d.sync += begin.eq(control.start)
                 with m.If(empty):
                     m.next = "RESET"
             with m.State("RESET"):
-                m.d.comb += [stopping.eq(1), hold.eq(1), reset.eq(1)]
+                m.d.comb += [stopping.eq(1), reset.eq(1)]
+                m.d.sync += hold.eq(0)
                 with m.If(control.start | control.reset):
                     m.d.sync += begin.eq(control.start)
                 m.next = "BEGIN"
             with m.State("BEGIN"):
                 m.d.comb += stopping.eq(1)
                 with m.If(control.reset):
-                    m.d.sync += begin.eq(control.start)
+                    m.d.sync += [begin.eq(control.start), hold.eq(1)]
                     m.next = "EMPTY"
                 with m.Else():
                     m.d.comb += sequencer.start.eq(begin | control.start)

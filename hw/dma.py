@@ -39,6 +39,23 @@ def _registered(m, fifo, valid, payload, taken):
     return fifo.r_rdy & fifo.r_en
 
 
+def _queued(m, bursts, cmd, room):
+    """Pass bursts on to `cmd` a cycle later, as long as there is `room`; whether one leaves.
+
+    Two of them wait, so that nothing here depends on `cmd.ready` in the same cycle: it comes late.
+    """
+    m.submodules.commands = commands = SyncFIFO(width=Command.as_shape().size, depth=2)
+    m.d.comb += [
+        bursts.o.ready.eq(commands.w_rdy & room),
+        commands.w_data.eq(bursts.o.payload),
+        commands.w_en.eq(bursts.o.valid & room),
+        cmd.valid.eq(commands.r_rdy),
+        cmd.payload.eq(commands.r_data),
+        commands.r_en.eq(cmd.ready),
+    ]
+    return bursts.o.valid & bursts.o.ready
+
+
 class Bursts(wiring.Component):
     """Cuts the runs of a descriptor into bursts, and joins runs that touch.
 
@@ -230,15 +247,8 @@ class ReadDMA(wiring.Component):
 
         # a command takes the room for all its beats; asking for that of the longest is one gate
         free = Signal(range(depth + 1), init=depth)
-        taken = Signal(range(self._config.max_burst + 1))
-        cmd = self.port.cmd
-        m.d.comb += bursts.o.ready.eq((~cmd.valid | cmd.ready) & (free >= self._config.max_burst))
-        with m.If(cmd.ready):
-            m.d.sync += cmd.valid.eq(0)
-        with m.If(bursts.o.valid & bursts.o.ready):
-            m.d.comb += taken.eq(bursts.o.payload.len)
-            m.d.sync += [cmd.valid.eq(1), cmd.payload.eq(bursts.o.payload)]
-        m.d.sync += free.eq(free - taken + freed)
+        asks = _queued(m, bursts, self.port.cmd, free >= self._config.max_burst)
+        m.d.sync += free.eq(free + freed - Mux(asks, bursts.o.payload.len, 0))
 
         return m
 
@@ -329,31 +339,27 @@ class WriteDMA(wiring.Component):
         pending = Signal(range(self.OUTSTANDING + 1))
         cmd = self.port.cmd
         burst = bursts.o.payload
-        do_burst = bursts.o.valid & bursts.o.ready
+        do_burst = _queued(m, bursts, cmd, (held >= burst.len) & ends.w_rdy
+                           & (pending != self.OUTSTANDING))
         do_cmd = cmd.valid & cmd.ready
-        m.d.comb += bursts.o.ready.eq(
-            (~cmd.valid | cmd.ready) & (held >= burst.len) & ends.w_rdy
-            & (pending != self.OUTSTANDING))
-        with m.If(cmd.ready):
-            m.d.sync += cmd.valid.eq(0)
-        with m.If(do_burst):
-            m.d.sync += [cmd.valid.eq(1), cmd.payload.eq(burst)]
 
         ready = Signal()
         do_beat = self.port.data.valid & self.port.data.ready
         _registered(m, fifo, ready, self.port.data.payload, do_beat)
         m.d.comb += [self.port.data.valid.eq(ready & (claimed != 0)), self.left.eq(do_beat)]
+        # what comes late chooses among sums that are there before
+        following, left = (issued + 1)[:len(issued)], claimed - do_beat
         m.d.sync += [
             held.eq(held + (self.i.valid & self.i.ready) - Mux(do_burst, burst.len, 0)),
-            claimed.eq(claimed + Mux(do_cmd, cmd.payload.len, 0) - do_beat),
+            claimed.eq(Mux(do_cmd, left + cmd.payload.len, left)),
             pending.eq(pending + do_burst - self.port.ack),
-            issued.eq(issued + do_burst),
+            issued.eq(Mux(do_burst, following, issued)),
             acked.eq(acked + self.port.ack),
         ]
 
         m.d.comb += [
             ends.w_en.eq((do_burst & bursts.last) | do_empty),
-            ends.w_data.eq(issued + do_burst),
+            ends.w_data.eq(Mux(do_burst, following, issued)),
             self.done.eq(ends.r_rdy & ~(acked - ends.r_data)[len(acked) - 1]),
             ends.r_en.eq(self.done),
         ]

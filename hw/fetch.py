@@ -110,8 +110,10 @@ class Fetch(wiring.Component):
                 cmd.payload.len.eq(length),
                 beat.eq(beat + length),
             ]
-        asked = Mux(ask, length, 0)
-        m.d.sync += [left.eq(left + asked - arrives), free.eq(free - asked + leaves)]
+        # `leaves` comes late: sums are there before
+        held = Mux(ask, free - length, free)
+        m.d.sync += [left.eq(left + Mux(ask, length, 0) - arrives),
+                     free.eq(Mux(leaves, held + 1, held))]
         with m.If(self.start):
             m.d.sync += [fetching.eq(1), beat.eq(self.address[shift:])]
 

@@ -7,9 +7,10 @@ from gradgate.hw.config import check_config
 from gradgate.hw.link_commands import Commands, RegisterPort
 from gradgate.hw.link_format import Identity
 from gradgate.hw.link_receiver import Receiver
-from gradgate.hw.link_stuffing import Stuff, Unstuff
+from gradgate.hw.link_stuffing import Stuff, Token, Unstuff
 from gradgate.hw.link_transmitter import Transmitter
 from gradgate.hw.port import ReadPort, WritePort
+from gradgate.hw.stage import Stage
 
 __all__ = ["Link", "connect_registers"]
 
@@ -70,8 +71,13 @@ class Link(wiring.Component):
         m.submodules.stuff = stuff = Stuff()
         wiring.connect(m, wiring.flipped(self.i), unstuff.i)
         wiring.connect(m, unstuff.o, receiver.i)
-        wiring.connect(m, receiver.o, commands.i)
-        wiring.connect(m, commands.o, transmitter.i)
+        # a byte takes 9 cycles anyway, and the way through all of them would be long
+        m.submodules.requests = requests = Stage(8)
+        m.submodules.responses = responses = Stage(Token)
+        wiring.connect(m, receiver.o, requests.i)
+        wiring.connect(m, requests.o, commands.i)
+        wiring.connect(m, commands.o, responses.i)
+        wiring.connect(m, responses.o, transmitter.i)
         wiring.connect(m, transmitter.o, stuff.i)
         wiring.connect(m, stuff.o, wiring.flipped(self.o))
         for name in ("read", "write", "registers"):

@@ -73,7 +73,9 @@ class Quiesce(wiring.Component):
         accept = command(self.read, self.bus_read, ~to_read[-1])
         wiring.connect(m, wiring.flipped(self.read.data), wiring.flipped(self.bus_read.data))
         m.d.comb += self.read_beat.eq(self.read.data.valid & self.read.data.ready)
-        m.d.sync += to_read.eq(to_read + Mux(accept, self.read.cmd.payload.len, 0) - self.read_beat)
+        # commands are accepted late: sums are there before
+        left = to_read - self.read_beat
+        m.d.sync += to_read.eq(Mux(accept, left + self.read.cmd.payload.len, left))
 
         # beats pass only after their command, so that none is left over; `to_write` counts those
         # of commands that the bus has taken, `to_ack` all bursts
@@ -92,7 +94,7 @@ class Quiesce(wiring.Component):
         m.d.sync += [
             to_write.eq(to_write + Mux(cmd.valid & cmd.ready, cmd.payload.len, 0)
                         - self.write_beat),
-            to_ack.eq(to_ack + accept - self.bus_write.ack),
+            to_ack.eq(Mux(accept, to_ack + 1, to_ack) - self.bus_write.ack),
         ]
 
         m.d.comb += self.idle.eq((to_read == 0) & (to_ack == 0))

@@ -152,37 +152,35 @@ class Sequencer(wiring.Component):
         """Route the beats to the queues; returns (END met, unknown unit at hand)."""
         beats = BYTES // self._config.beat_bytes
         codes = [*UNITS, Unit.END]
-        position = Signal(range(beats))
-        first = Signal(init=1)  # beat of an instruction
-        # one bit per unit, as the rest of the cycle depends on it; kept after the first beat
-        found, kept = Signal(len(codes)), Signal(len(codes))
+        position = Signal(range(beats))  # of the next beat in its instruction
+        # the beat at hand, and whose it is, one bit per unit: RAM, from where it comes, is slow
+        valid, beat = Signal(), Signal(self._config.beat_bits, reset_less=True)
+        found, final = Signal(len(codes)), Signal()
         at_end = Signal()
         unknown = Signal()
         move = Signal()
         code = fetch.o.payload[:4]
-        m.d.comb += [
-            found.eq(Cat(Mux(first, code == c, k) for c, k in zip(codes, kept, strict=True))),
-            move.eq(fetch.o.valid & fetch.o.ready),
-            self.fetched.eq(move & ((position == beats - 1) | found[-1])),
-        ]
+        m.d.comb += fetch.o.ready.eq(~valid | move)
+        with m.If(fetch.o.ready):
+            m.d.sync += [valid.eq(fetch.o.valid), beat.eq(fetch.o.payload)]
+        with m.If(fetch.o.valid & fetch.o.ready):
+            m.d.sync += [position.eq(position + 1), final.eq(position == beats - 1)]
+            with m.If(position == 0):
+                m.d.sync += found.eq(Cat(code == c for c in codes))
         # what follows an END is not part of the program
         ready = Cat(queue.i.ready for queue in queues)
         with m.If(self.busy & ~at_end):
             m.d.comb += [
-                fetch.o.ready.eq((found & Cat(ready, 1)).any()),
-                unknown.eq(fetch.o.valid & ~found.any()),
+                move.eq(valid & (found & Cat(ready, 1)).any()),
+                unknown.eq(valid & ~found.any()),
+                self.fetched.eq(move & (final | found[-1])),
             ]
             for queue, mine in zip(queues, found, strict=False):
-                m.d.comb += queue.i.valid.eq(fetch.o.valid & mine)
+                m.d.comb += queue.i.valid.eq(valid & mine)
         for queue in queues:
-            m.d.comb += queue.i.payload.eq(fetch.o.payload)
+            m.d.comb += queue.i.payload.eq(beat)
         with m.If(move):
-            m.d.sync += [
-                kept.eq(found),
-                position.eq(position + 1),
-                first.eq(position == beats - 1),
-                at_end.eq(found[-1]),
-            ]
+            m.d.sync += at_end.eq(found[-1])
         return at_end, unknown
 
     def _count_tokens(self, m, queues):

@@ -191,13 +191,12 @@ class Stationary(wiring.Component):
         # Tiles: (g, kr, kc), or the chunks of Tn pixels.
         m.submodules.tiles = tiles = Walker([8, 8, 16], {"a": 16, "b": 16, "tag": 7})
         left = Signal(16, reset_less=True)
-        short = Signal()
+        short = Signal(reset_less=True)  # left <= tn
         m.d.comb += [
             tiles.load.eq(accept), tiles.step.eq(start),
             tiles.n0.eq(new.t0), tiles.n1.eq(new.t1), tiles.n2.eq(new.ng),
             tiles.again0.eq(now.t0), tiles.again1.eq(now.t1),
             tiles.a_base.eq(new.abase), tiles.b_base.eq(new.bbase), tiles.tag_base.eq(new.tag0),
-            short.eq(left <= tn),
             sweep.tail.eq(Mux(now.dw, short, tiles.last)),
         ]
         for level, strides in enumerate(((now.at0, now.bt0, now.tg0), (now.at1, now.bt1, now.tg1),
@@ -205,9 +204,9 @@ class Stationary(wiring.Component):
             m.d.comb += [tiles.a_stride[level].eq(strides[0]), tiles.b_stride[level].eq(strides[1]),
                          tiles.tag_stride[level].eq(strides[2])]
         with m.If(accept):
-            m.d.sync += left.eq(new.np)
+            m.d.sync += [left.eq(new.np), short.eq(new.np <= tn)]
         with m.Elif(start):
-            m.d.sync += left.eq(left - tn)
+            m.d.sync += [left.eq(left - tn), short.eq(left <= 2 * tn)]
 
         m.submodules.lanes = lanes = LaneAddresses(self.config)
         m.d.comb += [

@@ -1,6 +1,6 @@
 """Addresses of nested loops, by additions only."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -79,8 +79,6 @@ class Walker(wiring.Component):
 
         # The level that goes on is the innermost one that has not ended; those inside begin again.
         ended = [self.end[:level].all() for level in levels]
-        m.d.comb += self.last.eq(self.end.all())
-
         for level, width in enumerate(self.counts):
             if width is None:
                 continue
@@ -98,6 +96,21 @@ class Walker(wiring.Component):
                 m.d.sync += [left.eq(n), end.eq(n == 1)]
             with m.Elif(self.step & ended[level]):
                 m.d.sync += go_on
+
+        # known from a register, as much follows from it in the same cycle
+        if None in self._counts:
+            m.d.comb += self.last.eq(0)
+        else:
+            lefts = [getattr(self, f"left{level}") for level in levels]
+            alone = [getattr(self, f"again{level}") == 1 for level in levels[:-1]]
+            goes_on = [Cat(ended[level], ~self.end[level], lefts[level] == 2, *alone[:level],
+                           self.end[level + 1:]).all() for level in levels]
+            last = Signal(name="r_last", reset_less=True)
+            m.d.comb += self.last.eq(last)
+            with m.If(self.load):
+                m.d.sync += last.eq(Cat(getattr(self, f"n{level}") == 1 for level in levels).all())
+            with m.Elif(self.step):
+                m.d.sync += last.eq(Cat(goes_on).any())
 
         for name, width in self.values.items():
             starts = [Signal(width, name=f"r_{name}{level}", reset_less=True) for level in levels]
