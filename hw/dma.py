@@ -204,9 +204,10 @@ class Bursts(wiring.Component):
 class ReadDMA(wiring.Component):
     """Reads the runs of each descriptor as one stream, ahead of the consumer.
 
-    First command 4 cycles after `start`; one beat per cycle, or one run per cycle if its beats are
-    fewer; a beat from memory is on `o` 3 cycles later. Up to `max(2*max_burst, 64)` beats are asked
-    for or held before the consumer takes them. No multipliers; a RAM of that many beats.
+    First command 4 cycles after `start`, two more while `port` takes none; one beat per cycle, or
+    one run per cycle if its beats are fewer; a beat from memory is on `o` 3 cycles later. Up to
+    `max(2*max_burst, 64)` beats are asked for or held before the consumer takes them. No
+    multipliers; a RAM of that many beats, and one of two commands.
 
     Parameters
     ----------
@@ -257,10 +258,11 @@ class WriteDMA(wiring.Component):
     """Writes a stream to the runs of each descriptor, a burst whenever all its beats are held.
 
     One beat per cycle. The command of a burst comes 2 cycles after its last beat on `i`, if the
-    port takes the one before; its first beat 1 cycle after the command is taken, but not within 3
-    cycles of its own arrival; `done` in the cycle after the last acknowledgement. The stream may
+    port has taken those before, of which two may wait; its first beat 1 cycle after the command is
+    taken, but not within 3 cycles of its own arrival; `done` in the cycle after the last acknowledgement. The stream may
     run `room` beats ahead, of descriptors still to come too. Up to `QUEUE` descriptors wait for
-    acknowledgements while later ones are at work. No multipliers; a RAM of `room + 1` beats.
+    acknowledgements while later ones are at work. No multipliers; a RAM of `room + 1` beats, and
+    one of two commands.
 
     Parameters
     ----------

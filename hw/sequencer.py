@@ -29,9 +29,9 @@ class Sequencer(wiring.Component):
 
     A program starts at `start`, the first after every reset; it ends with `ended` when END has been
     met, all units are idle and all queues empty, or with an error. Instructions pass from the fetch
-    to the queues at one beat per cycle; a full queue holds up everything behind it. A token given
-    by `done` lets an instruction that waits for it be offered two cycles later. A program that
-    hangs is stopped `timeout + 3` cycles after its last progress.
+    to the queues, a cycle later, at one beat per cycle; a full queue holds up everything behind it.
+    A token given by `done` lets an instruction that waits for it be offered two cycles later. A
+    program that hangs is stopped `timeout + 3` cycles after its last progress.
 
     Parameters
     ----------
