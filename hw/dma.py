@@ -259,10 +259,10 @@ class WriteDMA(wiring.Component):
 
     One beat per cycle. The command of a burst comes 2 cycles after its last beat on `i`, if the
     port has taken those before, of which two may wait; its first beat 1 cycle after the command is
-    taken, but not within 3 cycles of its own arrival; `done` in the cycle after the last acknowledgement. The stream may
-    run `room` beats ahead, of descriptors still to come too. Up to `QUEUE` descriptors wait for
-    acknowledgements while later ones are at work. No multipliers; a RAM of `room + 1` beats, and
-    one of two commands.
+    taken, but not within 3 cycles of its own arrival; `done` in the cycle after the last
+    acknowledgement. The stream may run `room` beats ahead, of descriptors still to come too. Up to
+    `QUEUE` descriptors wait for acknowledgements while later ones are at work. No multipliers; a
+    RAM of `room + 1` beats, and one of two commands.
 
     Parameters
     ----------
