@@ -146,31 +146,42 @@ class Bursts(wiring.Component):
         piece_of_last = Signal(reset_less=True)
         do_piece = Signal()
         room = (~piece_low)[:low_bits] if low_bits else Const(0, 1)
-        final = Signal()
+        # the rest of the run is one piece; it begins in the block of the burst: both are known
+        # from registers, as comparing so many bits takes long
+        final, same_block = Signal(reset_less=True), Signal(reset_less=True)
         length = Signal(low_bits)
-        m.d.comb += final.eq(piece_left <= room)
+        rest = (piece_left - room - 1)[:16]
         m.d.comb += length.eq(Mux(final, piece_left, room))
 
         with m.If(do_piece):
-            m.d.sync += [piece_block.eq(piece_block + 1), piece_low.eq(0)]
-            m.d.sync += piece_left.eq(piece_left - room - 1)
+            m.d.sync += [piece_block.eq(piece_block + 1), piece_low.eq(0), same_block.eq(0)]
+            m.d.sync += [piece_left.eq(rest), final.eq(~rest[low_bits:].any())]
 
         # a run made while the pieces do not take it waits aside: whether they do is known late
+        Run = data.StructLayout({"low": low_bits, "block": len(piece_block), "left": 16, "last": 1})
         aside_valid = Signal()
-        aside_run = Signal(49 - byte_bits, reset_less=True)
-        run = Cat(run_addr[byte_bits:], (loops.len - 1)[:16], last_run)
-        m.d.comb += do_run.eq(run_valid & ~aside_valid)
+        aside, run, chosen = Signal(Run, reset_less=True), Signal(Run), Signal(Run)
+        m.d.comb += [
+            Cat(run.low, run.block).eq(run_addr[byte_bits:]),
+            run.left.eq(loops.len - 1),
+            run.last.eq(last_run),
+            do_run.eq(run_valid & ~aside_valid),
+            chosen.eq(Mux(aside_valid, aside, run)),
+        ]
         with m.If(do_run):
-            m.d.sync += [aside_valid.eq(1), aside_run.eq(run)]
+            m.d.sync += [aside_valid.eq(1), aside.eq(run)]
+        burst_block = Signal.like(piece_block)
         with m.If(~piece_valid | (do_piece & final)):
-            m.d.sync += aside_valid.eq(0)
-            m.d.sync += piece_valid.eq(run_valid | aside_valid)
-            m.d.sync += Cat(piece_low, piece_block, piece_left, piece_of_last).eq(
-                Mux(aside_valid, aside_run, run))
+            m.d.sync += [
+                aside_valid.eq(0),
+                piece_valid.eq(run_valid | aside_valid),
+                Cat(piece_low, piece_block, piece_left, piece_of_last).eq(chosen),
+                final.eq((chosen.low + chosen.left) >> low_bits == 0),
+                same_block.eq(chosen.block == Mux(piece_valid, piece_block, burst_block)),
+            ]
 
         # bursts: pieces that touch within a block, joined
         burst_valid = Signal()
-        burst_block = Signal.like(piece_block)
         burst_low = Signal.like(piece_low)
         burst_end = Signal(low_bits + 1, reset_less=True)
         burst_len = Signal(9, reset_less=True)
@@ -178,8 +189,7 @@ class Bursts(wiring.Component):
         joins = Signal()
         full = burst_end[low_bits]
         piece_end = piece_low + length + 1
-        m.d.comb += joins.eq(burst_valid & ~burst_last & (piece_block == burst_block)
-                             & (piece_low == burst_end))
+        m.d.comb += joins.eq(burst_valid & ~burst_last & same_block & (piece_low == burst_end))
         m.d.comb += [
             self.o.valid.eq(burst_valid & (burst_last | full | (piece_valid & ~joins))),
             self.o.payload.addr.eq(Cat(Const(0, byte_bits), burst_low, burst_block)),
