@@ -23,6 +23,8 @@ OPTIONS = {  # of `platform.build`
         "splitnets",
     ]),
     "synth_opts": "-run map_luts:",
+    # the default one takes hours for an array of 8 x 16
+    "nextpnr_opts": "--router router2",
 }
 
 

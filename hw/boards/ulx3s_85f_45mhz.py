@@ -8,21 +8,21 @@ __all__ = ["BOARD", "LOADER", "design"]
 LOADER = ulx3s_85f.LOADER
 
 BOARD = Board(
-    name="ulx3s-85f-60mhz",
-    description="ULX3S, LFE5U-85F: as ulx3s-85f, at 60 MHz",
+    name="ulx3s-85f-45mhz",
+    description="ULX3S, LFE5U-85F: as ulx3s-85f, at 45 MHz",
     config=ulx3s_85f.BOARD.config,
     memory_size=32 << 20,
-    clock_hz=60e6,
-    # as of ulx3s-85f, but a refresh takes fewer of these cycles: within 3 % of LiteDRAM
+    clock_hz=45e6,
+    # as of ulx3s-85f, but a row and a refresh take fewer of these cycles: within 3 % of LiteDRAM
     # (tests/sim/test_sdram_profiles.py)
     timing=MemoryTiming(
         latency=12,
         beat_cycles=4,
         shared=True,
         row_bytes=1024,
-        row_cycles=8,
-        refresh_interval=468,
-        refresh_cycles=11,
+        row_cycles=6,
+        refresh_interval=351,
+        refresh_cycles=10,
     ),
 )
 
