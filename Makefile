@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test train test test-all lint bench mutants clean
+.PHONY: help install install-test train test test-all lint bench area mutants clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ lint: install-test ## style
 bench: install ## speed of the simulators
 	$(BIN)/python benchmarks/model_speed.py
 	$(BIN)/python benchmarks/rtl_speed.py
+
+area: install-test ## LUTs, multipliers, block RAM and clock of every block: docs/area.md (an hour)
+	$(BIN)/python benchmarks/area.py --jobs $(JOBS) $(ARGS)
 
 mutants: install-test ## break the gateware on purpose; every mutant must be caught
 	$(BIN)/python -m tests.mutants $(ARGS)

@@ -1,7 +1,8 @@
 """What a build needs of a chip: multipliers and memory blocks by counting, LUTs by estimate.
 
-Multipliers and memories follow from the gateware: each multiplication and each memory is listed
-here with its size. LUTs come from formulas fitted to Yosys' synthesis of the single blocks.
+A build is a whole device: core, registers, link, and the controller of its memory. Multipliers and
+memories follow from the gateware: each multiplication and each memory is listed here with its
+size. LUTs come from formulas fitted to the synthesis of the single blocks, docs/area.md.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from gradgate.hw.control import config_registers
 from gradgate.hw.fetch import Fetch
 from gradgate.hw.isa import BYTES
 from gradgate.hw.issue import Issue
+from gradgate.hw.link_format import BUFFER
 from gradgate.hw.micro.assembler import WORD_BITS
 from gradgate.hw.micro.program import program
 
@@ -28,12 +30,21 @@ __all__ = [
     "shortages",
 ]
 
-# share of a chip that a build may take: the rest is for the board's own, and for routing
+# share of a chip that a build may take: the rest is for routing
 LIMITS = {"luts": 0.85, "blocks": 0.9}
+
+# what a device takes beyond the sum of its parts: synthesis maps long paths for speed
+TOGETHER = 1.02
 
 TILE = ("tile buffers", "accumulators")
 DMA_DEPTH = 64  # least depth of the FIFO of a DMA
-MICRO = {"array": 2300, "processor": 760}  # LUTs of an iCE40
+MICRO = {  # logic cells of an iCE40
+    "array": 2776,
+    "processor": 881,
+    "link": 562,
+    "memory": 182,
+    "UART, arbiters": 194,
+}
 
 
 @dataclass(frozen=True)
@@ -46,8 +57,9 @@ class Technology:
         Bits, words of a memory block with one read and one write port.
     halves : int
         Of such blocks in one that is counted.
-    shallow : int
-        Memories of at most so many words are made of LUTs or flip-flops.
+    shallow, rom : int
+        Memories, and memories that are never written, of at most so many words are made of LUTs or
+        flip-flops.
     luts : float
         LUTs of this family for one LUT4 of an ECP5.
     """
@@ -55,14 +67,15 @@ class Technology:
     shapes: tuple
     halves: int
     shallow: int
+    rom: int
     luts: float
 
 
 EIGHTEEN = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
 TECHNOLOGIES = {  # factors for LUTs: of rows of the array, and of LOAD and Accumulate on iCE40
-    "ecp5": Technology(EIGHTEEN, 1, 32, 1.0),
-    "ultrascale": Technology(EIGHTEEN, 2, 32, 0.65),
-    "ice40": Technology(((16, 256), (8, 512), (4, 1024), (2, 2048)), 1, 32, 0.9),
+    "ecp5": Technology(EIGHTEEN, 1, 32, 256, 1.0),
+    "ultrascale": Technology(EIGHTEEN, 2, 32, 256, 0.65),
+    "ice40": Technology(((16, 256), (8, 512), (4, 1024), (2, 2048)), 1, 32, 32, 0.9),
 }
 
 
@@ -114,16 +127,18 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Memory:
-    """`count` memories of `words` words of `bits` bits, of a `part` of the gateware."""
+    """`count` memories of `words` words of `bits` bits, of a `part` of the gateware; a `rom` is
+    never written."""
 
     part: str
     bits: int
     words: int
     count: int
+    rom: bool = False
 
     def blocks(self, technology):
         """Blocks, in halves where the technology has them; 0 if it is made of LUTs."""
-        if self.words <= technology.shallow:
+        if self.words <= (technology.rom if self.rom else technology.shallow):
             return 0
         return self.count * min(
             -(-self.bits // b) * -(-self.words // w) for b, w in technology.shapes
@@ -131,7 +146,11 @@ class Memory:
 
 
 def memories(config):
-    """All memories of a build with more than a few words."""
+    """All memories of a build with more than a few words, but for the device's own."""
+    link = [
+        Memory("link", 8, BUFFER, 1),
+        Memory("identity", 8, 256, 1, rom=True),
+    ]
     if config.core == "micro":
         words, registers = program(*config_registers(config))
         deepest = max(config.a_depth, config.b_depth)
@@ -142,6 +161,7 @@ def memories(config):
             Memory("microcode", WORD_BITS // 16 * 16, len(words), 1),
             Memory("microcode", WORD_BITS % 16, len(words), 1),
             Memory("registers", 32, len(registers), 2),  # a copy per operand
+            *link,
         ]
     beat, beats = config.beat_bits, BYTES // config.beat_bytes
     reads = max(2 * config.max_burst, DMA_DEPTH) - 1  # one word is in the FIFO's output register
@@ -157,6 +177,8 @@ def memories(config):
         Memory("instructions", beat, Issue.DEPTH * beats - 1, 4),
         Memory("fetch", beat, Fetch.AHEAD - 1, 1),
         Memory("vectors", 39 * config.vlanes + 1, drain, 1),
+        Memory("bias", beat, 2 * config.groups, 1),
+        *link,
     ]
 
 
@@ -171,38 +193,45 @@ def multipliers(config):
 
 
 def luts(config):
-    """LUT4 of an ECP5 for a build, {part: number}: LUT4, two per carry cell, six per 16 x 4 of RAM.
+    """LUTs of an ECP5 for a build, {part: number}, as nextpnr counts them; of the small core logic
+    cells of an iCE40. A whole device takes `TOGETHER` times their sum.
 
-    Fitted to Yosys 0.69 (synth_ecp5 -abc9) of single blocks, from 2 x 4 to 8 x 32 bf16, 4 x 8 and
-    16 x 16 fp32, beats of 32 to 128 bits. Rows, tile buffers, stationary sequencer, LOAD and POST
-    are within 5 % of what was measured, the moving sequencer within 13 %, the rest within 10 %; a
-    whole 2 x 4 ComputeUnit comes out 6 % too large. No whole device was synthesised.
-
-    The small core comes in one size; its parts were synthesised for iCE40.
+    Fitted to what benchmarks/area.py has found (docs/area.md): from 2 x 4 to 8 x 16 bf16, 4 x 4 and
+    4 x 8 fp32, beats of 32 to 128 bits, an SDRAM behind LiteDRAM. There each part is within 10 %,
+    and the whole within 5 %. The small core comes in one size.
     """
     if config.core == "micro":
-        return {part: number / TECHNOLOGIES["ice40"].luts for part, number in MICRO.items()}
-    tm, tn, beat, vlanes = config.tm, config.tn, config.beat_bits, config.vlanes
-    row = 330 * tn + 453 + 1126 if config.fmt == "fp32" else 180 * tn + 278 + 871
+        return dict(MICRO)
+    tm, tn, beat, lanes = config.tm, config.tn, config.beat_bits, config.lane_bits
+    fp32 = config.fmt == "fp32"
 
     def buffer(depth):
+        # a rotator for addresses and one for operands; a multiplexer per bank for beats
         bits = (depth - 1).bit_length() + config.elem_bits
-        return 1.24 * tn * config.lane_bits * bits + 4.1 * tn + 2.75 * beat
+        return tn * lanes * bits + tn * beat / 4 + tn
 
     queues = next(m for m in memories(config) if m.part == "instructions")
-    shallow = queues.words <= TECHNOLOGIES["ecp5"].shallow
+    shallow, rows = queues.words <= TECHNOLOGIES["ecp5"].shallow, -(-queues.words // 16)
+    # RAMs of 16 words of 4 bits, and multiplexers where there are several one above the other
+    ram = shallow * queues.count * queues.bits * (6 / 4 * rows + rows - 1)
+    slices = config.read_ports + config.write_ports + 2
     return {
-        "rows of the array": tm * row,
-        "accumulators": 129 * tm + 78,
-        "tile buffers": buffer(config.a_depth) + buffer(config.b_depth),
-        # its sequencers, and multiplexers before the operands
-        "control of the array": 69 * tn + 1755 + 2 * tn * config.elem_bits,
-        "LOAD": 2 * (9 * beat + 2350),
-        "POST": 3440 * vlanes + 5770,
-        "sequencer": 1265
-        + shallow * 6 * queues.count * -(-queues.bits // 4) * -(-queues.words // 16),
-        "registers": 4060,
-        "ports": 450 * config.read_ports + (9 * beat if config.read_ports == 1 else 0),
+        "rows of the array": tm * (352 * tn + 234 if fp32 else 184 * tn + 260),
+        "adders of the array": tm * (763 + 10 * lanes if fp32 else 628),
+        "accumulators": 66 * tm + 14,
+        "tile buffer A": buffer(config.a_depth),
+        "tile buffer B": buffer(config.b_depth),
+        "stationary": 54 * tn + 877,
+        "moving": 26 * tn + 700,
+        "operands": 82 + 14 * tn + 7 * tm + tn * config.elem_bits,
+        "LOAD": 2 * (2620 + 75 * lanes + 0.5 * beat),
+        "POST": 3150 * config.vlanes + 5850,
+        "sequencer": 1290 - 2.1 * beat + ram,
+        "ports of the core": 810 + beat,
+        "registers": 2200,
+        "link": 485 + 1.05 * beat,
+        "memory": 1330 + 4 * beat,
+        "UART, arbiters": 200 + slices * (157 + 1.69 * beat),
     }
 
 
@@ -218,11 +247,12 @@ def resources(config, technology="ecp5"):
     of = TECHNOLOGIES[technology]
     needs = [(m.part in TILE, m.blocks(of)) for m in memories(config)]
     total, tiles = sum(n for _, n in needs), sum(n for tile, n in needs if tile)
+    factor = TOGETHER * (1 if config.core == "micro" else of.luts)
     return Resources(
         multipliers(config),
         -(-total // of.halves),
         -(-tiles // of.halves),
-        round(sum(luts(config).values()) * of.luts),
+        round(sum(luts(config).values()) * factor),
     )
 
 

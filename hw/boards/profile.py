@@ -146,5 +146,7 @@ class Board:
 
     @property
     def peak_macs(self):
-        """Multiply-accumulates per second with every multiplier busy."""
-        return self.config.tm * self.config.tn * self.clock_hz
+        """Multiply-accumulates per second with every multiplier of the array busy: the small core
+        has those of one row."""
+        rows = 1 if self.config.core == "micro" else self.config.tm
+        return rows * self.config.tn * self.clock_hz

@@ -32,6 +32,11 @@ def test_build_names_are_unique():
     assert len({c.name for c in configs}) == len(configs)
 
 
+def test_peak_is_that_of_the_multipliers_of_the_array():
+    assert board("ulx3s-85f").peak_macs == 8 * 16 * 80e6
+    assert board("icebreaker").peak_macs == 4 * 18e6  # one row takes the moving vectors of two
+
+
 def test_zcu102_needs_no_more_memory_blocks_than_ef_train():
     """Banks of 32-bit words in blocks of 1024 x 36 bits, against the 672 of EF-Train."""
     c = board("zcu102").config

@@ -7,6 +7,7 @@ from gradgate.resources import (
     CHIPS,
     TECHNOLOGIES,
     Memory,
+    luts,
     memories,
     multipliers,
     resources,
@@ -21,11 +22,11 @@ def test_multipliers():
 
 
 def test_small_core():
-    """Four lanes and a product of 24 bits; what is routed but for two blocks of the link."""
+    """Four lanes and a product of 24 bits; tiles, microcode and registers, the link's two."""
     config = board("icebreaker").config
     assert multipliers(config) == 4 + 4
     need = resources(config, "ice40")
-    assert need.tile_blocks == 4 * 2 + 4 and need.blocks == need.tile_blocks + 4 + 10
+    assert need.tile_blocks == 4 * 2 + 4 and need.blocks == need.tile_blocks + 4 + 10 + 2
     assert not shortages(need, CHIPS["icebreaker"])
 
 
@@ -35,6 +36,19 @@ def test_small_core():
 def test_blocks_of_a_memory(bits, words, technology, blocks):
     assert Memory("", bits, words, 1).blocks(TECHNOLOGIES[technology]) == blocks
     assert Memory("", bits, words, 5).blocks(TECHNOLOGIES[technology]) == 5 * blocks
+
+
+def test_tables_of_an_ecp5_are_logic():
+    rom = Memory("", 8, 256, 1, rom=True)
+    assert [rom.blocks(TECHNOLOGIES[name]) for name in ("ecp5", "ice40")] == [0, 1]
+
+
+def test_luts_are_of_the_whole_device():
+    """Of the small core in cells of its own chip: bitstreams/icebreaker has 4,639."""
+    small = board("icebreaker").config
+    assert resources(small, "ice40").luts == pytest.approx(4639, rel=0.02)
+    for config in (small, board("ulx3s-85f").config):
+        assert {"link", "memory", "UART, arbiters"} < luts(config).keys()
 
 
 def test_tile_memory_of_zcu102_is_within_that_of_ef_train():
