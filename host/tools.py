@@ -61,8 +61,9 @@ def run(command, folder, line=None):
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        # the same every time, whatever the shell says
-        env=os.environ | {"PYTHONHASHSEED": "0"},
+        # the same every time and everywhere: what ABC makes of a netlist depends on how many
+        # folders it could see, those of the root and all above its own
+        env=os.environ | {"PYTHONHASHSEED": "0", "YOWASP_MOUNT": "/=."},
     ) as process:
         for text in process.stdout:
             printed.append(text.rstrip())

@@ -15,6 +15,16 @@ def test_run(tmp_path):
     assert any("Parsing Verilog input from `one.v'" in line for line in lines)
 
 
+def test_nothing_but_the_folder_is_seen(tmp_path):
+    """ABC maps differently where more folders are open, and how deep ours is decides how many."""
+    outside, folder = tmp_path / "outside.v", tmp_path / "folder"
+    outside.write_text("module one(output o); assign o = 1; endmodule\n")
+    folder.mkdir()
+    for name in ("../outside.v", str(outside)):
+        with pytest.raises(GradgateError, match="(?s)^yosys failed:.*outside.v"):
+            tools.run(["yosys", "-p", f"read_verilog {name}"], folder)
+
+
 def test_failures(tmp_path):
     with pytest.raises(GradgateError, match="(?s)^yosys failed:\n.*none.v"):
         tools.run(["yosys", "-p", "read_verilog none.v"], tmp_path)
