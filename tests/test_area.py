@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from gradgate import boards, tools
-from gradgate.errors import GradgateError
+from gradgate import boards
 from gradgate.hw.config import Config
 from gradgate.resources import luts, resources
 
 from benchmarks.area_page import document, technology
+from tests.made import skip_unless_made_with
 
 ROOT = Path(__file__).parents[1]
 RESULT = json.loads((ROOT / "benchmarks/area.json").read_text())
@@ -65,12 +65,7 @@ def test_whole_devices_are_what_was_placed(path):
                                          ("2x4 bf16", "tile buffer A"),
                                          ("2x4 bf16, small core", "memory")])
 def test_a_block_anew(build, name, tmp_path):
-    try:
-        present = tools.versions()
-    except GradgateError as error:
-        pytest.skip(str(error))
-    if present != RESULT["versions"]:
-        pytest.skip(f"made with {RESULT['versions']}, here are {present}")
+    skip_unless_made_with(RESULT["versions"])
     from benchmarks.area_blocks import parts
     from benchmarks.area_synthesis import measure
 
