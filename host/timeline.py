@@ -26,6 +26,7 @@ QUEUE = Issue.DEPTH + 1  # instructions that wait in a unit's queue
 # on meanwhile: up to its depth, but for DRAIN vectors.
 DRAIN = 5
 FIRST = 4  # cycles from the start of a read to its first command
+HANDOVER = 3  # cycles from the end of an instruction to the offer of one that waits for its token
 POST_GAP = 2  # cycles between the last vector of a POST and the first one of the next
 ASKED = 2  # cycles from the room for a burst of the program to its request
 
@@ -195,7 +196,7 @@ class _Timeline:
         for other in wait:
             tokens[other][unit] -= 1
         full = max(queue.entered[number] + self.beats + 2, queue.accepted + self.beats + 1)
-        time = max(full + 1, now + 2)
+        time = max(full + 1, now + HANDOVER)
         queue.starved.append(max(0, time - full - 1))
         queue.offered = True
         self.at(time, self.begin, unit)
@@ -209,7 +210,7 @@ class _Timeline:
         self.at(now, self.after_accept, unit)
 
     def after_accept(self, now, unit):
-        self.offer(now - 2, unit)
+        self.offer(now - HANDOVER, unit)
         self.dispatch(now)
 
     def complete(self, now, unit, number):

@@ -23,6 +23,13 @@ def _check_count(count):
         raise ValueError(f"count must be at least 1, not {count!r}")
 
 
+class _Owner(data.Struct):
+    """Whose burst it is, and how many beats of it are to come."""
+
+    index: 4
+    len: 9
+
+
 def _commands(m, ports, cmd, room):
     """Move commands of `ports` to `cmd`, a register, in turn, as long as there is `room`.
 
@@ -62,10 +69,27 @@ def _commands(m, ports, cmd, room):
     return take, grant, chosen.len
 
 
+def _owner(m, owners, moves):
+    """Whose beats come next: (somebody's, index), known from registers as much depends on it.
+
+    `owners` is a FIFO with an _Owner per burst; `moves`, that a beat passes. A burst is there two
+    cycles after its entry, or right after the one before.
+    """
+    entry = data.View(_Owner, owners.r_data)
+    valid, final, now = Signal(), Signal(reset_less=True), Signal(_Owner, reset_less=True)
+    m.d.comb += owners.r_en.eq(~valid | (moves & final))
+    with m.If(owners.r_en):
+        m.d.sync += [valid.eq(owners.r_rdy), now.eq(entry), final.eq(entry.len == 1)]
+    with m.Elif(moves):
+        m.d.sync += [now.len.eq(now.len - 1), final.eq(now.len == 2)]
+    return valid, now.index
+
+
 class ReadArbiter(wiring.Component):
     """Gives one memory port to `count` initiators in turn, a burst each.
 
-    Commands take one cycle, one may follow another in every cycle; beats pass at once. At most
+    Commands take one cycle, one may follow another in every cycle; beats pass at once, from the
+    second cycle on after memory has got their command. At most
     `OUTSTANDING` bursts are on their way. Initiators hold room for what they ask for, so beats
     never wait for another initiator. No multipliers; a RAM of `OUTSTANDING` entries.
 
@@ -104,36 +128,23 @@ class ReadArbiter(wiring.Component):
         count, cmd, beat = self._count, self.port.cmd, self.port.data
 
         # whose beats come next
-        Owner = data.StructLayout({"index": range(count), "len": 9})
-        m.submodules.owners = owners = SyncFIFO(width=Owner.size, depth=self.OUTSTANDING)
-        asked = Signal(Owner)
-        owner = Signal(Owner)
+        m.submodules.owners = owners = SyncFIFO(
+            width=data.Layout.cast(_Owner).size, depth=self.OUTSTANDING)
+        asked = Signal(_Owner)
         take, grant, length = _commands(m, self.ports, cmd, owners.w_rdy)
         m.d.comb += [
             asked.index.eq(grant),
             asked.len.eq(length),
             owners.w_data.eq(asked),
             owners.w_en.eq(take),
-            owner.eq(owners.r_data),
         ]
 
-        # beats: to the owner, known before memory sees the command, until its burst is complete
-        passed = Signal(9)
-        with m.Switch(owner.index):
-            for index in range(count):
-                port = self.ports[index].data
-                m.d.comb += port.payload.eq(beat.payload)
-                with m.Case(index):
-                    m.d.comb += [
-                        port.valid.eq(beat.valid),
-                        beat.ready.eq(port.ready),
-                    ]
-        with m.If(beat.valid & beat.ready):
-            m.d.sync += passed.eq(passed + 1)
-            with m.If(passed + 1 == owner.len):
-                m.d.sync += passed.eq(0)
-                m.d.comb += owners.r_en.eq(1)
-
+        # beats: to the owner, known in the cycle after memory has seen the command
+        owned, owner = _owner(m, owners, beat.valid & beat.ready)
+        for index, port in enumerate(self.ports):
+            m.d.comb += port.data.payload.eq(beat.payload)
+            with m.If(owned & (owner == index)):
+                m.d.comb += [port.data.valid.eq(beat.valid), beat.ready.eq(port.data.ready)]
         return m
 
 
@@ -141,7 +152,7 @@ class WriteArbiter(wiring.Component):
     """Gives one memory port to `count` initiators in turn, a burst each.
 
     Commands take one cycle, one may follow another in every cycle; beats pass at once, in the order
-    of the commands, so an initiator waits for those of the others; they hold what they have
+    of the commands, from the second cycle on after memory has taken theirs, so an initiator waits for those of the others; they hold what they have
     announced. Acknowledgements pass at once. At most `OUTSTANDING` bursts are on their way. No
     multipliers; two RAMs of `OUTSTANDING` entries.
 
@@ -194,33 +205,19 @@ class WriteArbiter(wiring.Component):
                     m.d.comb += self.ports[index].ack.eq(self.port.ack)
 
         # whose beats come next, from the moment that memory has taken the command
-        Owner = data.StructLayout({"index": index_bits, "len": 9})
-        m.submodules.owners = owners = SyncFIFO(width=Owner.size, depth=self.OUTSTANDING)
-        asked = Signal(Owner, reset_less=True)
-        owner = Signal(Owner)
+        m.submodules.owners = owners = SyncFIFO(
+            width=data.Layout.cast(_Owner).size, depth=self.OUTSTANDING)
+        asked = Signal(_Owner, reset_less=True)
         with m.If(take):
             m.d.sync += [asked.index.eq(grant), asked.len.eq(length)]
         m.d.comb += [
             owners.w_data.eq(asked),
             owners.w_en.eq(cmd.valid & cmd.ready),
-            owner.eq(owners.r_data),
         ]
 
-        passed = Signal(9)
-        with m.If(owners.r_rdy):
-            with m.Switch(owner.index):
-                for index in range(count):
-                    port = self.ports[index].data
-                    with m.Case(index):
-                        m.d.comb += [
-                            beat.valid.eq(port.valid),
-                            beat.payload.eq(port.payload),
-                            port.ready.eq(beat.ready),
-                        ]
-        with m.If(beat.valid & beat.ready):
-            m.d.sync += passed.eq(passed + 1)
-            with m.If(passed + 1 == owner.len):
-                m.d.sync += passed.eq(0)
-                m.d.comb += owners.r_en.eq(1)
-
+        owned, owner = _owner(m, owners, beat.valid & beat.ready)
+        for index, port in enumerate(self.ports):
+            with m.If(owned & (owner == index)):
+                m.d.comb += [beat.valid.eq(port.data.valid), beat.payload.eq(port.data.payload),
+                             port.data.ready.eq(beat.ready)]
         return m

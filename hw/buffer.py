@@ -79,7 +79,7 @@ class TileBuffer(wiring.Component):
         `depth` is out of range.
     """
 
-    LATENCY = 5  # two for the addresses, one for the banks, two for the data
+    LATENCY = 6  # two for the addresses, two for the banks, two for the data
 
     def __init__(self, config, depth):
         if not 16 <= depth <= 32768 or depth & (depth - 1):
@@ -138,7 +138,7 @@ class TileBuffer(wiring.Component):
             return register
 
         rot, en = [self.read.rot], [self.read.en]
-        for k in range(1, 5):
+        for k in range(1, 6):
             rot.append(stage(rot[-1], f"rot_{k}"))
         for k in range(1, 3):
             en.append(stage(en[-1], f"en_{k}"))
@@ -148,8 +148,9 @@ class TileBuffer(wiring.Component):
         addr = stage(turn(addr, rot[1], far, addr_bits, up=True), "r2_addr")
         for b, (_, r_port) in enumerate(banks):
             m.d.comb += [r_port.en.eq(en[2]), r_port.addr.eq(addr.word_select(b, addr_bits))]
-        operands = Cat(r_port.data for _, r_port in banks)
-        operands = stage(turn(operands, rot[3], near, elem_bits, up=False), "r4_data")
-        operands = stage(turn(operands, rot[4], far, elem_bits, up=False), "r5_data")
+        # what leaves a RAM has the rest of its cycle for the way to here
+        operands = stage(Cat(r_port.data for _, r_port in banks), "r4_data")
+        operands = stage(turn(operands, rot[4], near, elem_bits, up=False), "r5_data")
+        operands = stage(turn(operands, rot[5], far, elem_bits, up=False), "r6_data")
         m.d.comb += self.read.data.eq(operands)
         return m

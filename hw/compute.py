@@ -75,7 +75,7 @@ class ComputeUnit(wiring.Component):
     @property
     def latency(self):
         """Cycles from the issue of a moving vector to `done`."""
-        return TileBuffer.LATENCY + self._rows[0].latency + self._accumulates[0].latency + 3
+        return TileBuffer.LATENCY + self._rows[0].latency + self._accumulates[0].latency + 4
 
     def elaborate(self, platform):
         m = Module()
@@ -107,7 +107,8 @@ class ComputeUnit(wiring.Component):
             m.d.comb += line.i.eq(value)
             return line.o
 
-        # Stationary tile: rows gather in `shadow` while `tile` is in use.
+        # Stationary tile: rows gather in `shadow` while `tile` is in use. It and the moving vector
+        # have a cycle each for the way from the buffers to the rows.
         read = TileBuffer.LATENCY
         fill = data.View(Fill(config), delay("fill", stationary.fill.as_value(), read - 1))
         fill_en = delayed(stationary.fill_en, read - 1, "fill_en")[-1]
@@ -121,15 +122,17 @@ class ComputeUnit(wiring.Component):
             diagonal.eq(Cat(fill.row == i for i in range(config.tn))),
             ident.eq(fill.ident),
         ]
-        swap = delayed(moving.swap, read, "swap")[-1]
+        swap = delayed(moving.swap, read + 1, "swap")[-1]
         shadow = [Signal(operands, name=f"shadow_{r}", reset_less=True) for r in range(config.tm)]
         tile = [Signal(operands, name=f"tile_{r}", reset_less=True) for r in range(config.tm)]
-        incoming = Signal(operands)
+        incoming = Signal(operands, reset_less=True)
+        arrived = Signal.like(filled)
+        m.d.sync += arrived.eq(filled)
         for i in range(config.tn):
             value = Mux(ident, Mux(diagonal[i], one, 0), self.a.data[i])
-            m.d.comb += incoming[i].eq(Mux(used[i], value, 0))
+            m.d.sync += incoming[i].eq(Mux(used[i], value, 0))
         for r in range(config.tm):
-            with m.If(filled[r]):
+            with m.If(arrived[r]):
                 m.d.sync += shadow[r].eq(incoming)
             with m.If(swap):
                 m.d.sync += tile[r].eq(shadow[r])
@@ -144,7 +147,7 @@ class ComputeUnit(wiring.Component):
 
         # Rows and accumulators.
         m.submodules.accumulators = accumulators = Accumulators(config)
-        before_read = read + 1 + self._rows[0].latency - Accumulators.LATENCY
+        before_read = read + 2 + self._rows[0].latency - Accumulators.LATENCY
         after_read = Accumulators.LATENCY + self._accumulates[0].latency
         en = delayed(moving.en, before_read + after_read, "en")
         tail = delayed(moving.tail, before_read + after_read, "tail")
@@ -160,8 +163,10 @@ class ComputeUnit(wiring.Component):
         for r, (row, accumulate) in enumerate(zip(self._rows, self._accumulates, strict=True)):
             m.submodules[f"row_{r}"] = row
             m.submodules[f"accumulate_{r}"] = accumulate
+            near = Signal(operands, name=f"near_{r}", reset_less=True)
+            m.d.sync += near.eq(vector)
             m.d.comb += [
-                row.a.eq(tile[r]), row.b.eq(vector),
+                row.a.eq(tile[r]), row.b.eq(near),
                 accumulate.i.eq(row.o), accumulate.acc.eq(accumulators.read.data[r]),
                 accumulators.write.data[r].eq(accumulate.o),
             ]

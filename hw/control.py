@@ -151,7 +151,7 @@ class Control(wiring.Component):
         m.d.comb += [
             self.awready.eq(~have_address),
             self.wready.eq(~have_word),
-            perform.eq(have_address & have_word & (~self.bvalid | self.bready)),
+            perform.eq(have_address & have_word & ~self.bvalid),
         ]
         with m.If(self.awvalid & self.awready):
             m.d.sync += [have_address.eq(1), address.eq(self.awaddr[2:])]
@@ -234,7 +234,7 @@ class Control(wiring.Component):
 
         m.d.comb += [
             self.arready.eq(~have_address),
-            perform.eq(have_address & (~self.rvalid | self.rready)),
+            perform.eq(have_address & ~self.rvalid),
         ]
         with m.If(self.arvalid & self.arready):
             m.d.sync += [have_address.eq(1), address.eq(self.araddr[2:])]

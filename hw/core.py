@@ -22,7 +22,7 @@ class Core(wiring.Component):
     """Sequencer, units and buffers, with burst ports to memory.
 
     Start and reset both bring everything to its initial state first: no new burst is begun, memory
-    finishes the old ones, then one cycle of reset. With nothing outstanding a program starts 3
+    finishes the old ones, then two cycles of reset. With nothing outstanding a program starts 4
     cycles after `start`. Start is ignored while a program runs; after a reset it waits for its
     turn.
 
@@ -66,21 +66,27 @@ class Core(wiring.Component):
         m = Module()
         config, control = self._config, self.control
 
-        reset = Signal()
-        inner = ResetInserter(reset)
+        # each block has a register of its own that resets it, a cycle after `resetting`
+        resetting = Signal()
+
+        def inner(name, block):
+            near = Signal(name=f"near_reset_{name}", reset_less=True)
+            m.d.sync += near.eq(resetting)
+            m.submodules[name] = ResetInserter(near)(block)
+
         sequencer = Sequencer(config)
         load_a, load_b = LoadUnit(config), LoadUnit(config)
         buffer_a = TileBuffer(config, config.a_depth)
         buffer_b = TileBuffer(config, config.b_depth)
         compute = ComputeUnit(config)
         post = PostUnit(config)
-        m.submodules.sequencer = inner(sequencer)
-        m.submodules.load_a = inner(load_a)
-        m.submodules.load_b = inner(load_b)
-        m.submodules.buffer_a = inner(buffer_a)
-        m.submodules.buffer_b = inner(buffer_b)
-        m.submodules.compute = inner(compute)
-        m.submodules.post = inner(post)
+        inner("sequencer", sequencer)
+        inner("load_a", load_a)
+        inner("load_b", load_b)
+        inner("buffer_a", buffer_a)
+        inner("buffer_b", buffer_b)
+        inner("compute", compute)
+        inner("post", post)
 
         # memory: `reads` are the initiators of every port
         reads = [[load_a.port, load_a.tags], [load_b.port, load_b.tags, post.mom],
@@ -93,7 +99,7 @@ class Core(wiring.Component):
             valves.append(valve)
         for k, initiators in enumerate(reads):
             arbiter = ReadArbiter(config, len(initiators))
-            m.submodules[f"read_arbiter{k}"] = inner(arbiter)
+            inner(f"read_arbiter{k}", arbiter)
             for port, its in zip(initiators, arbiter.ports, strict=True):
                 wiring.connect(m, port, its)
             wiring.connect(m, arbiter.port, valves[k].read)
@@ -101,7 +107,7 @@ class Core(wiring.Component):
         writes = [post.out, post.aux]
         if config.write_ports == 1:
             arbiter = WriteArbiter(config, len(writes))
-            m.submodules.write_arbiter = inner(arbiter)
+            inner("write_arbiter", arbiter)
             for port, its in zip(writes, arbiter.ports, strict=True):
                 wiring.connect(m, port, its)
             writes = [arbiter.port]
@@ -144,6 +150,7 @@ class Core(wiring.Component):
         # start and reset: empty the bus, reset, begin
         begin = Signal()
         stopping = Signal()
+        clear = Signal()  # the blocks are being reset
         with m.FSM(name="life"):
             with m.State("RUN"):
                 with m.If(control.reset | (control.start & ~sequencer.busy)):
@@ -157,7 +164,12 @@ class Core(wiring.Component):
                 with m.If(empty):
                     m.next = "RESET"
             with m.State("RESET"):
-                m.d.comb += [stopping.eq(1), reset.eq(1)]
+                m.d.comb += [stopping.eq(1), resetting.eq(1)]
+                with m.If(control.start | control.reset):
+                    m.d.sync += begin.eq(control.start)
+                m.next = "CLEAR"
+            with m.State("CLEAR"):
+                m.d.comb += [stopping.eq(1), clear.eq(1)]
                 m.d.sync += hold.eq(0)
                 with m.If(control.start | control.reset):
                     m.d.sync += begin.eq(control.start)
@@ -173,14 +185,14 @@ class Core(wiring.Component):
 
         # what the registers show
         nonfinite, overflow = Signal(), Signal()
-        with m.If(reset):
+        with m.If(clear):
             m.d.sync += [nonfinite.eq(0), overflow.eq(0)]
         with m.Else():
             for flag, name in ((nonfinite, "nonfinite"), (overflow, "overflow")):
                 with m.If(Cat(getattr(unit, name) for unit in units.values()).any()):
                     m.d.sync += flag.eq(1)
         m.d.comb += [
-            control.clear.eq(reset),
+            control.clear.eq(clear),
             control.running.eq(sequencer.busy),
             control.status.busy.eq(sequencer.busy | stopping),
             control.status.done.eq(sequencer.ended),

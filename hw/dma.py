@@ -109,22 +109,27 @@ class Bursts(wiring.Component):
         left = [Signal(16, name=f"left{level}", reset_less=True) for level in (1, 2, 3)]
         counts = (loops.n1, loops.n2, loops.n3)
         do_run = Signal()
-        over = Signal(3)
-        m.d.comb += over.eq(Cat(count == 0 for count in left))
+        over = Signal(3, reset_less=True)  # bit k: left[k] is 0; comparing takes long
         last_run = over.all()
+
+        def down(level):
+            return [left[level].eq(left[level] - 1), over[level].eq(left[level] == 1)]
+
+        def again(level):
+            return [left[level].eq(counts[level] - 1), over[level].eq(counts[level] == 1)]
 
         with m.If(do_run):
             with m.If(~over[0]):
-                m.d.sync += [run_addr.eq(run_addr + loops.s1), left[0].eq(left[0] - 1)]
+                m.d.sync += [run_addr.eq(run_addr + loops.s1), down(0)]
             with m.Else():
-                m.d.sync += left[0].eq(counts[0] - 1)
+                m.d.sync += again(0)
                 with m.If(~over[1]):
                     step2 = base2 + loops.s2
-                    m.d.sync += [run_addr.eq(step2), base2.eq(step2), left[1].eq(left[1] - 1)]
+                    m.d.sync += [run_addr.eq(step2), base2.eq(step2), down(1)]
                 with m.Else():
                     step3 = base3 + loops.s3
                     m.d.sync += [run_addr.eq(step3), base2.eq(step3), base3.eq(step3)]
-                    m.d.sync += [left[1].eq(counts[1] - 1), left[2].eq(left[2] - 1)]
+                    m.d.sync += [again(1), down(2)]
                     with m.If(over[2]):
                         m.d.sync += run_valid.eq(0)
 
@@ -135,6 +140,7 @@ class Bursts(wiring.Component):
             m.d.sync += loops.eq(new)
             m.d.sync += [address.eq(new.base) for address in (run_addr, base2, base3)]
             m.d.sync += [count.eq(n - 1) for count, n in zip(left, sizes, strict=True)]
+            m.d.sync += over.eq(Cat(n == 1 for n in sizes))
             m.d.sync += run_valid.eq(
                 new.len.any() & new.n1.any() & new.n2.any() & new.n3.any())
 
@@ -146,15 +152,15 @@ class Bursts(wiring.Component):
         piece_of_last = Signal(reset_less=True)
         do_piece = Signal()
         room = (~piece_low)[:low_bits] if low_bits else Const(0, 1)
-        # the rest of the run is one piece; it begins in the block of the burst: both are known
-        # from registers, as comparing so many bits takes long
-        final, same_block = Signal(reset_less=True), Signal(reset_less=True)
+        # the rest of the run is one piece; it begins where the burst ends, in the same block: both
+        # are known from registers, as comparing so many bits takes long
+        final, touches = Signal(reset_less=True), Signal(reset_less=True)
         length = Signal(low_bits)
         rest = (piece_left - room - 1)[:16]
         m.d.comb += length.eq(Mux(final, piece_left, room))
 
         with m.If(do_piece):
-            m.d.sync += [piece_block.eq(piece_block + 1), piece_low.eq(0), same_block.eq(0)]
+            m.d.sync += [piece_block.eq(piece_block + 1), piece_low.eq(0), touches.eq(0)]
             m.d.sync += [piece_left.eq(rest), final.eq(~rest[low_bits:].any())]
 
         # a run made while the pieces do not take it waits aside: whether they do is known late
@@ -171,26 +177,28 @@ class Bursts(wiring.Component):
         with m.If(do_run):
             m.d.sync += [aside_valid.eq(1), aside.eq(run)]
         burst_block = Signal.like(piece_block)
+        burst_end = Signal(low_bits + 1, reset_less=True)
+        piece_end = piece_low + length + 1
         with m.If(~piece_valid | (do_piece & final)):
             m.d.sync += [
                 aside_valid.eq(0),
                 piece_valid.eq(run_valid | aside_valid),
                 Cat(piece_low, piece_block, piece_left, piece_of_last).eq(chosen),
                 final.eq((chosen.low + chosen.left) >> low_bits == 0),
-                same_block.eq(chosen.block == Mux(piece_valid, piece_block, burst_block)),
+                touches.eq(Mux(piece_valid,
+                               (chosen.block == piece_block) & (chosen.low == piece_end),
+                               (chosen.block == burst_block) & (chosen.low == burst_end))),
             ]
 
         # bursts: pieces that touch within a block, joined
         burst_valid = Signal()
         burst_low = Signal.like(piece_low)
-        burst_end = Signal(low_bits + 1, reset_less=True)
         burst_len = Signal(9, reset_less=True)
         burst_last = Signal(reset_less=True)
         joins = Signal()
         full = burst_end[low_bits]
-        piece_end = piece_low + length + 1
-        m.d.comb += joins.eq(burst_valid & ~burst_last & same_block & (piece_low == burst_end))
         m.d.comb += [
+            joins.eq(burst_valid & ~burst_last & touches),
             self.o.valid.eq(burst_valid & (burst_last | full | (piece_valid & ~joins))),
             self.o.payload.addr.eq(Cat(Const(0, byte_bits), burst_low, burst_block)),
             self.o.payload.len.eq(burst_len),

@@ -57,9 +57,10 @@ class PartialSum(Normal):
 class DotRow(wiring.Component):
     """The sum of tn products, aligned to the largest exponent and truncated there.
 
-    Latency `latency`, one sum per cycle: with s = ceil(lane_bits / 2), max(3, 1 + s) for the
-    products and the largest exponent, 1 to align, s to add, 1 for the magnitude, 1 to normalise; 8
-    for 16 lanes. tn multipliers of man_bits + 1 bits, no RAM.
+    Latency `latency`, one sum per cycle: with s = ceil(lane_bits / 2), max(4, 2 + s) for the
+    products, which are given a cycle to get away from the multipliers, and their distances from the
+    largest exponent, 1 to align, s to add, 1 for the magnitude, 2 to normalise; 10 for 16 lanes. tn
+    multipliers of man_bits + 1 bits, no RAM.
 
     Parameters
     ----------
@@ -83,12 +84,12 @@ class DotRow(wiring.Component):
 
     @property
     def _align_stage(self):
-        """Cycle in which products and largest exponent are there."""
-        return max(Multiplier.LATENCY, 1 + self._tree_stages)
+        """Cycle in which products and their distances from the largest exponent are there."""
+        return max(Multiplier.LATENCY + 1, 2 + self._tree_stages)
 
     @property
     def latency(self):
-        return self._align_stage + 3 + self._tree_stages
+        return self._align_stage + 4 + self._tree_stages
 
     def elaborate(self, platform):
         m = Module()
@@ -129,19 +130,21 @@ class DotRow(wiring.Component):
             cycle += 1
             values = [register(9, f"r{cycle}_max_{i}", reduce_tree(_larger, group))
                       for i, group in enumerate(_groups(values))]
-        largest = delay(9, "max", values[0], cycle, ready)
+        largest = delay(9, "max", values[0], cycle, ready - 1)
 
         # align; a term -t is ~t here, and the ones it lacks are counted
         terms, cycle = [], ready + 1
         for lane in range(config.tn):
-            exponent = delay(9, f"exp_{lane}", exponents[lane], 1, ready)
+            exponent = delay(9, f"exp_{lane}", exponents[lane], 1, ready - 1)
             distance = Signal(9, name=f"distance_{lane}")
+            shift = register(5, f"r{ready}_shift_{lane}", distance[:5])
+            far = register(1, f"r{ready}_far_{lane}", distance[5:].any())
             aligned = Signal(frame + 2, name=f"aligned_{lane}")
             scale = frame - 2 * man
             scaled = Cat(Const(0, scale), products[lane]) if scale > 0 else products[lane][-scale:]
             m.d.comb += [
                 distance.eq(largest - exponent),
-                aligned.eq(Mux(distance[5:].any(), 0, scaled >> distance[:5])),
+                aligned.eq(Mux(far, 0, scaled >> shift)),
             ]
             terms.append(register(signed(frame + 3), f"r{cycle}_term_{lane}",
                                   Cat(aligned, Const(0, 1)) ^ signs[lane].replicate(frame + 3)))
@@ -153,7 +156,7 @@ class DotRow(wiring.Component):
             terms = [register(signed(len(terms[0]) + _STAGE_BITS), f"r{cycle}_sum_{i}",
                               reduce_tree(add, group)) for i, group in enumerate(_groups(terms))]
         ones = delay(len(ones), "ones", ones, ready + 1, cycle)
-        largest = delay(9, "max", largest, ready, cycle)
+        largest = delay(9, "max", largest, ready - 1, cycle)
 
         # sign and magnitude of S; both candidates at once, since -S = ~sum + (1 - ones)
         cycle += 1
@@ -166,12 +169,15 @@ class DotRow(wiring.Component):
         largest = register(9, f"r{cycle}_max", largest)
 
         # normalise
-        zeros = Signal(range(width))
+        cycle += 1
+        zeros = register(range(width), f"r{cycle}_zeros", leading_zeros(magnitude))
+        magnitude = register(width, f"r{cycle}_magnitude", magnitude)
+        largest = register(9, f"r{cycle}_max", largest)
+        sign = register(1, f"r{cycle}_sign", sign)
         man_normal = Signal(width)
         exponent = Signal(signed(10))
         result = Signal(PartialSum(config), reset_less=True)
         m.d.comb += [
-            zeros.eq(leading_zeros(magnitude)),
             man_normal.eq(shift_left(magnitude, zeros)),
             exponent.eq(largest + (width - 1 - frame - 127) - zeros),
             self.o.eq(result),

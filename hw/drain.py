@@ -65,7 +65,7 @@ class Drain(wiring.Component):
     Members
     -------
     start : In(1)
-        Begin `walk`; only while not `busy`. An empty walk has no effect.
+        Begin `walk`, which is not empty; only while not `busy`.
     walk : In(Walk)
         Constant from `start` until not `busy`. w1 and w0 are at least 1 with `pool`.
     busy : Out(1)
@@ -129,7 +129,7 @@ class Drain(wiring.Component):
             do_read.eq(self.busy & (~last | room)),
             walker.step.eq(do_read),
             walker.addr_base.eq(walk.src_base),
-            walker.load.eq(self.start & walk.p2.any() & walk.p1.any() & walk.p0.any()),
+            walker.load.eq(self.start),
             self.drain.en.eq(do_read & ~walk.src_mem),
             self.drain.addr.eq(walker.addr),
         ]

@@ -1,8 +1,8 @@
 """Top levels of boards with an ECP5."""
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, Elaboratable, Module
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, Signal
 from amaranth.lib import io
-from amaranth.lib.cdc import ResetSynchronizer
+from amaranth.lib.cdc import FFSynchronizer
 from gradgate.hw.pll import PLL
 from gradgate.hw.sdram import SDRAM
 from gradgate.hw.soc import SoC
@@ -15,6 +15,8 @@ PINS = {"cke": "clk_en", "cs_n": "cs", "ras_n": "ras", "cas_n": "cas", "we_n": "
 
 OPTIONS = {  # of `platform.build`
     "script_after_read": "\n".join([
+        # copies of a register, each to be placed near what it feeds: not to be merged
+        "setattr -set keep 1 w:near_* %ci1 t:$dff %i",
         # none of our memories needs a word that it reads while that word is written:
         # docs/boards.md
         "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:CLK_ENABLE=1 %i",
@@ -40,8 +42,6 @@ class ECP5Top(Elaboratable):
         Its clock is that of everything.
     baud : int
         Of the serial line; the nearest that the clock can do.
-    reset : str, optional
-        Resource of a button.
     lights : callable, optional
         Is given the platform, returns up to three ports.
     degrees : float
@@ -53,10 +53,10 @@ class ECP5Top(Elaboratable):
         Clock cycles per bit of the line.
     """
 
-    def __init__(self, identity, *, baud, reset=None, lights=lambda platform: [], degrees=0):
+    def __init__(self, identity, *, baud, lights=lambda platform: [], degrees=0):
         self.identity = identity
         self.divisor = round(identity.clock_hz / baud)
-        self._reset, self._lights, self._degrees = reset, lights, degrees
+        self._lights, self._degrees = lights, degrees
 
     def memory(self, m, platform):
         """The memory, for SoC, and whether it is ready; connects its pins."""
@@ -67,20 +67,20 @@ class ECP5Top(Elaboratable):
         memory, ready = self.memory(m, platform)
         m.submodules.soc = soc = SoC(self.identity, memory, self.divisor)
 
-        # clocks; the reset ends when both are there
+        # clocks. There is no reset, whose wires would be the longest of all: the device has its
+        # initial values from the bitstream, and its clock comes when it is what it should be
         clock = platform.lookup(platform.default_clk).clock
         pad = platform.request(platform.default_clk, dir="-")
         m.submodules.pad = pad = io.Buffer("i", pad)
         m.submodules.pll = pll = PLL(clock.frequency, self.identity.clock_hz, self._degrees)
-        m.domains += [ClockDomain("sync"), ClockDomain("chip", reset_less=True)]
-        reset = ~pll.locked
-        if self._reset:
-            m.submodules.button = button = io.Buffer("i", platform.request(self._reset, dir="-"))
-            reset |= button.i
-        m.submodules.reset = ResetSynchronizer(reset, domain="sync")
+        m.domains += [ClockDomain(name, reset_less=True) for name in ("sync", "chip", "pll")]
+        steady = Signal()
+        m.submodules.steady = FFSynchronizer(pll.locked, steady, o_domain="pll")
+        m.submodules.gate = Instance(
+            "DCCA", i_CLKI=pll.clock, i_CE=steady, o_CLKO=ClockSignal("sync"))
         m.d.comb += [
             pll.i.eq(pad.i),
-            ClockSignal("sync").eq(pll.clock),
+            ClockSignal("pll").eq(pll.clock),
             ClockSignal("chip").eq(pll.later),
         ]
 

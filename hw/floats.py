@@ -94,7 +94,8 @@ def _pack(m, sign, exponent, fraction, guard, sticky, nonzero):
 class NormalAdd(wiring.Component):
     """o = a + b, exact, rounded once to fp32.
 
-    Latency 4 (`LATENCY`): order, align, add, round. One sum per cycle. No multipliers, no RAM.
+    Latency 5 (`LATENCY`): order, align, add, normalise, round. One sum per cycle. No multipliers, no
+    RAM.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ class NormalAdd(wiring.Component):
         o was limited to the largest finite number.
     """
 
-    LATENCY = 4
+    LATENCY = 5
 
     def __init__(self, width):
         if type(width) is not int:
@@ -173,26 +174,34 @@ class NormalAdd(wiring.Component):
             r3_sign.eq(r2_large.sign),
         ]
 
-        # normalise and round
+        # normalise to one, fraction and guard bit
         normal = Signal(width + 4)
-        exponent = Signal(signed(11))
-        r4_bits = Signal(32, reset_less=True)
-        r4_overflow = Signal(reset_less=True)
-        m.d.comb += [
-            normal.eq(shift_left(r3_total, r3_zeros)),
-            exponent.eq(r3_exp - r3_zeros),
+        r4_normal = Signal(25, reset_less=True)
+        r4_sticky = Signal(reset_less=True)
+        r4_exp = Signal(signed(11), reset_less=True)
+        r4_sign = Signal(reset_less=True)
+        m.d.comb += normal.eq(shift_left(r3_total, r3_zeros))
+        m.d.sync += [
+            r4_normal.eq(normal[-25:]),
+            r4_sticky.eq(normal[:-25].any()),
+            r4_exp.eq(r3_exp - r3_zeros),
+            r4_sign.eq(r3_sign),
         ]
-        bits, overflow = _pack(m, r3_sign, exponent, normal[-24:-1], normal[-25],
-                               normal[:-25].any(), normal[-1])
-        m.d.sync += [r4_bits.eq(bits), r4_overflow.eq(overflow)]
-        m.d.comb += [self.o.eq(r4_bits), self.overflow.eq(r4_overflow)]
+
+        # round
+        r5_bits = Signal(32, reset_less=True)
+        r5_overflow = Signal(reset_less=True)
+        bits, overflow = _pack(m, r4_sign, r4_exp, r4_normal[1:24], r4_normal[0], r4_sticky,
+                               r4_normal[24])
+        m.d.sync += [r5_bits.eq(bits), r5_overflow.eq(overflow)]
+        m.d.comb += [self.o.eq(r5_bits), self.overflow.eq(r5_overflow)]
         return m
 
 
 class FloatAdd(wiring.Component):
     """o = fadd(a, b), canonical fp32.
 
-    Latency 4 (`LATENCY`), one sum per cycle. No multipliers, no RAM.
+    Latency 5 (`LATENCY`), one sum per cycle. No multipliers, no RAM.
 
     Members
     -------

@@ -84,16 +84,22 @@ class Moving(wiring.Component):
         word = Signal(32 * isa.WORDS, reset_less=True)
         new, now = fields(isa.COMPUTE, self.i.payload.insn), fields(isa.COMPUTE, word)
 
-        # Start and end of a sweep.
+        # Start and end of a sweep. Much follows from it in the same cycle, so what it takes is known
+        # from registers: `free`, no vector comes after this cycle's, if there is one, and the
+        # sweep's `loop` cycles are over; `settling`, the last vector is not `loop` cycles ago.
         busy, start, final = Signal(), Signal(), Signal()
         in_ones = Signal()
         period, settle = Signal(range(self.loop)), Signal(range(self.loop))
-        fenced = new.fence & self.i.payload.head
+        free, settling = Signal(init=1), Signal()
+        final_next = Signal()
         m.d.comb += [
             self.active.eq(busy),
-            self.i.ready.eq((~busy | final) & (period == 0)
-                            & ~(fenced & (busy | (settle != 0)))),
+            self.i.ready.eq(free & ~(new.fence & self.i.payload.head & settling)),
             start.eq(self.i.valid & self.i.ready),
+        ]
+        m.d.sync += [
+            free.eq(~start & (period <= 1) & (~busy | final | final_next)),
+            settling.eq(start | busy | (settle > 1)),
         ]
         with m.If(start):
             m.d.sync += [busy.eq(1), period.eq(self.loop - 1)]
@@ -107,12 +113,12 @@ class Moving(wiring.Component):
         with m.Elif(settle != 0):
             m.d.sync += settle.eq(settle - 1)
 
-        # What holds during the sweep.
+        # What holds during the sweep; taken whenever there may be one.
         fresh, clear, tail = Signal(), Signal(reset_less=True), Signal(reset_less=True)
         tag, offset = Signal(7, reset_less=True), Signal(16, reset_less=True)
         lanes = Signal(data.ArrayLayout(16, tn), reset_less=True)
         m.d.sync += fresh.eq(start)
-        with m.If(start):
+        with m.If(free):
             m.d.sync += [
                 word.eq(self.i.payload.insn),
                 clear.eq(new.first & self.i.payload.head),
@@ -124,9 +130,9 @@ class Moving(wiring.Component):
 
         # Vectors: (i2, i1, i0), or (g, n, kr, kc).
         m.submodules.vectors = vectors = Walker([16, 16, 16, 16], {"b": 16, "c": 16})
-        at = fields(isa.COMPUTE, Mux(start, self.i.payload.insn, word))
+        at = fields(isa.COMPUTE, Mux(free, self.i.payload.insn, word))
         m.d.comb += [
-            vectors.load.eq(start), vectors.step.eq(busy),
+            vectors.load.eq(free), vectors.step.eq(busy),
             vectors.n0.eq(Mux(new.dw, new.t0, new.q0)),
             vectors.again0.eq(Mux(now.dw, now.t0, now.q0)),
             vectors.n1.eq(Mux(new.dw, new.t1, new.q1)),
@@ -136,6 +142,7 @@ class Moving(wiring.Component):
             vectors.n3.eq(Mux(new.dw, new.ng, 1)),
             vectors.b_base.eq(self.i.payload.base), vectors.c_base.eq(new.cbase),
             final.eq(busy & (in_ones | (vectors.last & ~(now.dw & now.ones)))),
+            final_next.eq(Mux(now.dw & now.ones, vectors.last, vectors.last_next)),
         ]
         for level, (b, c) in enumerate(((Mux(now.dw, now.bt0, now.bq0), now.cq0),
                                         (Mux(now.dw, now.bt1, now.bq1), now.cq1),
@@ -146,7 +153,7 @@ class Moving(wiring.Component):
 
         # In weight-gradient mode the accumulators are consecutive.
         c = Signal(16, reset_less=True)
-        m.d.sync += c.eq(Mux(start, new.cbase, c + 1))
+        m.d.sync += c.eq(Mux(free, new.cbase, c + 1))
         m.d.sync += [
             self.en.eq(busy), self.swap.eq(fresh), self.tail.eq(final & tail),
             self.vector.c.eq(Mux(now.dw, c, vectors.c)),
@@ -158,14 +165,14 @@ class Moving(wiring.Component):
 
         # Buffer A, for the tags. Others wait for it in the same cycle.
         looks = Signal(reset_less=True)
-        with m.If(start):
+        with m.If(free):
             m.d.sync += looks.eq(new.sel & ~new.dw & ~new.zero)
         m.d.comb += [self.beside.en.eq(busy & looks),
                      self.beside.addr.eq(vectors.b), self.beside.offset.eq(offset)]
 
         # Buffer B.
         m.submodules.skew = skew = Skew(lane_bits)
-        m.d.comb += [skew.load.eq(start), skew.step.eq(busy), skew.end.eq(vectors.end),
+        m.d.comb += [skew.load.eq(free), skew.step.eq(busy), skew.end.eq(vectors.end),
                      skew.rskew.eq(now.rskew), skew.sd1.eq(at.sd1), skew.sd0.eq(at.sd0)]
         packed = Signal()
         first_bank, address = Signal(lane_bits), Signal(16)

@@ -131,19 +131,21 @@ class PostUnit(wiring.Component):
         words = Signal(8 * isa.BYTES, reset_less=True)
         insn, new = fields(isa.POST, words), fields(isa.POST, self.i.payload)
         accept, begin = Signal(), Signal()
+        some = Signal(reset_less=True)  # it has vectors
         waits = Signal()  # the instruction before has not had its turn
         m.d.comb += [
             self.i.ready.eq(~(transfers.busy | begin | pixels.busy | waits)),
             accept.eq(self.i.valid & self.i.ready),
             transfers.accept.eq(accept), transfers.new.eq(self.i.payload),
-            transfers.words.eq(words), pixels.start.eq(begin),
+            transfers.words.eq(words), pixels.start.eq(begin & some),
         ]
         m.d.sync += begin.eq(accept)
         with m.If(accept):
-            m.d.sync += words.eq(self.i.payload)
+            m.d.sync += [words.eq(self.i.payload),
+                         some.eq(new.p2.any() & new.p1.any() & new.p0.any())]
         self._copy(m.d.comb, insn, pixels.walk)
 
-        self._issue(m, insn, new, accept, waits)
+        self._issue(m, insn, new, some, accept, waits)
 
         unpacks = [m.submodules[f"unpack_{name}"] for name in ("src", "opd", "mom")]
         m.d.sync += self.nonfinite.eq(Cat(unpack.nonfinite for unpack in unpacks).any())
@@ -157,7 +159,7 @@ class PostUnit(wiring.Component):
             if hasattr(insn, name):
                 domain += view[name].eq(getattr(insn, name))
 
-    def _issue(self, m, insn, new, accept, waits):
+    def _issue(self, m, insn, new, some, accept, waits):
         """Sends vectors, with all they need, into the pipeline, and its beats to the writers.
 
         `waits` is set from `accept` until the vectors of the instruction have their turn.
@@ -182,7 +184,7 @@ class PostUnit(wiring.Component):
             self._copy(m.d.sync, insn, steps)
             m.d.sync += [
                 now.operand.eq(insn.opd_add | insn.mask | insn.sgd),
-                now.empty.eq(~(insn.p2.any() & insn.p1.any() & insn.p0.any())),
+                now.empty.eq(~some),
                 steps.mom.eq(insn.sgd & insn.mom),
             ]
             for constant, name in ((steps.imm0, "imm0"), (steps.imm1, "imm1"), (steps.lr, "imm2")):
@@ -256,8 +258,10 @@ class PostUnit(wiring.Component):
         """Whether a writer has room for another beat that no vector under way has taken."""
         write = m.submodules[f"write_{name}"]
         free = Signal(range(write.room + 1), init=write.room, name=f"{name}_free")
-        m.d.sync += free.eq(free - take + write.left)
-        return free != 0
+        # of the last place no use is made: so it is known a cycle early
+        some = Signal(init=1, name=f"{name}_some")
+        m.d.sync += [free.eq(free - take + write.left), some.eq(free > 1)]
+        return some
 
     def _complete(self, m, accept, issued):
         """Says which instructions are done: those which are in each of three ways."""

@@ -80,13 +80,14 @@ class Quiesce(wiring.Component):
         # beats pass only after their command, so that none is left over; `to_write` counts those
         # of commands that the bus has taken, `to_ack` all bursts
         to_write = Signal(11)
+        some_to_write = Signal()  # that it is not 0, as much depends on it
         to_ack = Signal(8)
         accept = command(self.write, self.bus_write, ~to_write[-1] & ~to_ack[-1])
         port, bus = self.write.data, self.bus_write.data
         m.d.comb += [
-            bus.valid.eq(port.valid & (to_write != 0)),
+            bus.valid.eq(port.valid & some_to_write),
             bus.payload.eq(port.payload),
-            port.ready.eq(bus.ready & (to_write != 0)),
+            port.ready.eq(bus.ready & some_to_write),
             self.write_beat.eq(bus.valid & bus.ready),
             self.write.ack.eq(self.bus_write.ack),
         ]
@@ -94,6 +95,8 @@ class Quiesce(wiring.Component):
         m.d.sync += [
             to_write.eq(to_write + Mux(cmd.valid & cmd.ready, cmd.payload.len, 0)
                         - self.write_beat),
+            some_to_write.eq((cmd.valid & cmd.ready) | (to_write > 1)
+                             | (some_to_write & ~self.write_beat)),
             to_ack.eq(Mux(accept, to_ack + 1, to_ack) - self.bus_write.ack),
         ]
 

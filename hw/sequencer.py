@@ -30,7 +30,7 @@ class Sequencer(wiring.Component):
     A program starts at `start`, the first after every reset; it ends with `ended` when END has been
     met, all units are idle and all queues empty, or with an error. Instructions pass from the fetch
     to the queues, a cycle later, at one beat per cycle; a full queue holds up everything behind it.
-    A token given by `done` lets an instruction that waits for it be offered two cycles later. A
+    A token given by `done` lets an instruction that waits for it be offered three cycles later. A
     program that hangs is stopped `timeout + 3` cycles after its last progress.
 
     Parameters
@@ -101,6 +101,9 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        # a register for the way from the units
+        done = Signal.like(self.done)
+        m.d.sync += done.eq(self.done)
         m.submodules.fetch = fetch = Fetch(self._config)
         wiring.connect(m, fetch.port, wiring.flipped(self.port))
         queues = []
@@ -109,7 +112,7 @@ class Sequencer(wiring.Component):
             m.submodules[f"queue_{u.name.lower()}"] = queue
             wiring.connect(m, queue.o, wiring.flipped(self.units[u]))
             m.d.comb += [
-                queue.done.eq(self.done[u]),
+                queue.done.eq(done[u]),
                 queue.halt.eq(~self.busy),
                 self.executing[u].eq(queue.executing),
                 self.waiting[u].eq(queue.waiting),
@@ -185,14 +188,16 @@ class Sequencer(wiring.Component):
 
     def _count_tokens(self, m, queues):
         """The twelve counters; returns that one of them overflows."""
-        overflows = Signal(len(TOKENS))
+        # a token is taken off its counter a cycle late: its queue does not look for another so soon
+        overflows, taken = Signal(len(TOKENS)), Signal(len(TOKENS))
         for k, (u, v) in enumerate(TOKENS):
             give, take = queues[u].give[v], queues[v].take[u]
-            m.d.comb += [
-                queues[v].tokens[u].eq(self.tokens[k] != 0),
-                overflows[k].eq(give & ~take & (self.tokens[k] == 255)),
+            m.d.comb += queues[v].tokens[u].eq(self.tokens[k] != 0)
+            m.d.sync += [
+                taken[k].eq(take),
+                self.tokens[k].eq(self.tokens[k] + give - taken[k]),
+                overflows[k].eq(give & ~take & ~taken[k] & (self.tokens[k] == 255)),
             ]
-            m.d.sync += self.tokens[k].eq(self.tokens[k] + give - take)
         return overflows.any()
 
     def _watch(self, m):

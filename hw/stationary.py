@@ -219,11 +219,11 @@ class Stationary(wiring.Component):
 
         # Rows of the tile.
         row, rows_done = Signal(range(tm), reset_less=True), Signal()
+        reads = Signal(reset_less=True)
         r_addr = Signal(16, reset_less=True)
-        pixels, reads, do_row = Signal(), Signal(), Signal()
+        pixels, do_row = Signal(), Signal()
         m.d.comb += [
             pixels.eq(now.dw | (now.a_pix & ~now.ident)),
-            reads.eq(now.dw | ~(now.ident | now.zero)),
             do_row.eq(busy & ~rows_done & (now.dw | lanes.ready) & ~(reads & self.beside.en)),
             self.o.valid.eq(busy & lanes.ready & (rows_done | (do_row & (row == tm - 1)))),
         ]
@@ -235,7 +235,8 @@ class Stationary(wiring.Component):
             m.d.sync += [row.eq(0), rows_done.eq(0)]
             m.d.sync += r_addr.eq(Mux(now.dw, r_addr + tn, tiles.a_next))
         with m.If(accept):
-            m.d.sync += [row.eq(0), rows_done.eq(0), r_addr.eq(new.abase)]
+            m.d.sync += [row.eq(0), rows_done.eq(0), r_addr.eq(new.abase),
+                         reads.eq(new.dw | ~(new.ident | new.zero))]
 
         # Masks.
         limit = Signal(range(tn + 1))

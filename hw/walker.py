@@ -41,6 +41,8 @@ class Walker(wiring.Component):
         Iterations left, this one included.
     last : Out(1)
         All bits of `end`.
+    last_next : Out(1)
+        What `step` makes of it.
 
     Raises
     ------
@@ -54,7 +56,8 @@ class Walker(wiring.Component):
         self._counts = tuple(counts)
         self._values = dict(values)
         levels = len(counts)
-        members = {"load": In(1), "step": In(1), "end": Out(levels), "last": Out(1)}
+        members = {"load": In(1), "step": In(1), "end": Out(levels), "last": Out(1),
+                   "last_next": Out(1)}
         for level, width in enumerate(counts):
             if width is not None:
                 members |= {f"n{level}": In(width), f"left{level}": Out(width)}
@@ -99,18 +102,18 @@ class Walker(wiring.Component):
 
         # known from a register, as much follows from it in the same cycle
         if None in self._counts:
-            m.d.comb += self.last.eq(0)
+            m.d.comb += [self.last.eq(0), self.last_next.eq(0)]
         else:
             lefts = [getattr(self, f"left{level}") for level in levels]
             alone = [getattr(self, f"again{level}") == 1 for level in levels[:-1]]
             goes_on = [Cat(ended[level], ~self.end[level], lefts[level] == 2, *alone[:level],
                            self.end[level + 1:]).all() for level in levels]
             last = Signal(name="r_last", reset_less=True)
-            m.d.comb += self.last.eq(last)
+            m.d.comb += [self.last.eq(last), self.last_next.eq(Cat(goes_on).any())]
             with m.If(self.load):
                 m.d.sync += last.eq(Cat(getattr(self, f"n{level}") == 1 for level in levels).all())
             with m.Elif(self.step):
-                m.d.sync += last.eq(Cat(goes_on).any())
+                m.d.sync += last.eq(self.last_next)
 
         for name, width in self.values.items():
             starts = [Signal(width, name=f"r_{name}{level}", reset_less=True) for level in levels]

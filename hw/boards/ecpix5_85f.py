@@ -31,5 +31,5 @@ def design(build=bytes(8)):
 
     identity = Identity(board=BOARD.name, config=BOARD.config, memory_size=BOARD.memory_size,
                         clock_hz=round(BOARD.clock_hz), build=build)
-    top = OnChipTop(identity, baud=3_000_000, reset="rst", lights=lights)
+    top = OnChipTop(identity, baud=3_000_000, lights=lights)
     return Design(platform=ECPIX585Platform(), top=top, target_hz=BOARD.clock_hz, options=OPTIONS)

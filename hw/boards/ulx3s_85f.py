@@ -41,7 +41,7 @@ def design(build=bytes(8), board=BOARD):
                         clock_hz=round(board.clock_hz), build=build)
     memory = controller(board.clock_hz, device="LFE5U-85F-6BG381C")
     top = SDRAMTop(
-        identity, memory.init, degrees=63, baud=3_000_000, reset="button_pwr",
+        identity, memory.init, degrees=63, baud=3_000_000,
         lights=lambda platform: [platform.request("led", n, dir="-") for n in range(3)])
     return Design(platform=ULX3S_85F_Platform(), top=top, target_hz=board.clock_hz,
                   files={"litedram_core.v": memory.verilog}, options=OPTIONS)

@@ -62,7 +62,7 @@ class MicroArray(wiring.Component):
     number_b : In(32)
         What is added to `a`, and multiplied with it.
     sum, product : Out(32)
-        Four cycles after their operands.
+        NormalAdd.LATENCY and FloatMul.LATENCY cycles after their operands.
     accumulator : Out(32)
         The one that Port.ACCUMULATOR has read.
     sum_overflow, product_overflow : Out(1)

@@ -8,7 +8,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.control import ADDR_BITS, REGISTERS
-from gradgate.hw.floats import canonicalise
+from gradgate.hw.floats import FloatMul, NormalAdd, canonicalise
 from gradgate.hw.micro.assembler import FIELDS, Condition, Cut, Operation, Port, Source
 from gradgate.hw.micro.program import FAULT
 from gradgate.hw.port import ReadPort, WritePort
@@ -58,8 +58,6 @@ class Processor(wiring.Component):
     ValueError
         There are too many words or registers.
     """
-
-    LATENCY = 4  # of adder and multiplier
 
     def __init__(self, words, registers):
         for name, these, most in (("words", words, 1 << FIELDS["target"]),
@@ -136,10 +134,10 @@ class Processor(wiring.Component):
         # the two cycles of a word
         waiting, judged = Signal(), Signal()
         conditional = ~word.condition.matches(Condition.NEVER, Condition.ALWAYS, Condition.RETURN)
-        age = Signal(range(self.LATENCY + 1))
+        age = Signal(range(NormalAdd.LATENCY + 1))
         memory_waits = self._memory(m, execute & ~first, go, word, beat)
-        floats = (word.operation == Operation.FADD) | (word.operation == Operation.FMUL)
-        slow = floats & (age != self.LATENCY)
+        slow = (((word.operation == Operation.FADD) & (age != NormalAdd.LATENCY))
+                | ((word.operation == Operation.FMUL) & (age != FloatMul.LATENCY)))
         m.d.comb += [
             waiting.eq(~first & (self.stall | memory_waits | slow)),
             advance.eq(execute & ~waiting & (first | judged | ~conditional)),

@@ -17,7 +17,7 @@ IDENTITY = Identity(
 
 @pytest.fixture(scope="module")
 def files():
-    top = SDRAMTop(IDENTITY, [(0, 1, 0)], degrees=63, baud=3_000_000, reset="button_pwr",
+    top = SDRAMTop(IDENTITY, [(0, 1, 0)], degrees=63, baud=3_000_000,
                    lights=lambda platform: [platform.request("led", n, dir="-") for n in (4, 5)])
     return ulx3s.ULX3S_85F_Platform().prepare(top, emit_src=False).files
 
@@ -50,7 +50,6 @@ def test_pins(files):
 def test_controls_of_the_memory_are_low_active_already(files):
     for name in ("cs_n", "ras_n", "cas_n", "we_n", "cke", "a", "ba", "dm"):
         assert not re.search(r"connect \\B \d+'0*1", module(files, name))
-    assert inverted(module(files, "button"))  # it pulls its pin low
 
 
 def test_clock_of_the_memory_rises_with_that_of_the_pll(files):

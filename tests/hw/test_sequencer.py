@@ -209,12 +209,12 @@ def test_cycles(name):
     if config.max_burst >= 4 * beats:  # one burst
         assert [b - a for a, b in zip(times, times[1:], strict=False)] == [beats + 2] * 2
 
-    # a token given in cycle t: the waiting instruction is offered in cycle t + 2
+    # a token given in cycle t: the waiting instruction is offered in cycle t + 3
     program = [instruction(Unit.LOAD_B, signal=[Unit.COMPUTE]),
                instruction(Unit.COMPUTE, wait=[Unit.LOAD_B])]
     bench = Bench(config, [*program, END], work=lambda mark: 400).run()
     bench.check(program)
-    assert bench.accepted[Unit.COMPUTE][0][0] == bench.completed[Unit.LOAD_B][0] + 2
+    assert bench.accepted[Unit.COMPUTE][0][0] == bench.completed[Unit.LOAD_B][0] + 3
 
 
 def test_masks_stay_with_their_instructions():
