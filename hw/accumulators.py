@@ -89,7 +89,6 @@ class Accumulators(wiring.Component):
             engine = Signal(name=f"engine_{r}")
             m.d.comb += [
                 engine.eq(self.read.en & (self.read.addr[top] == r)),
-                r_port.en.eq(engine | (self.drain.en & (self.drain.addr[top] == r))),
                 r_port.addr.eq(Mux(engine, self.read.addr, self.drain.addr)),
                 w_port.en.eq(self.write.en & (self.write.addr[top] == r)),
                 w_port.addr.eq(self.write.addr),

@@ -137,17 +137,15 @@ class TileBuffer(wiring.Component):
             m.d.sync += register.eq(value)
             return register
 
-        rot, en = [self.read.rot], [self.read.en]
+        rot = [self.read.rot]
         for k in range(1, 6):
             rot.append(stage(rot[-1], f"rot_{k}"))
-        for k in range(1, 3):
-            en.append(stage(en[-1], f"en_{k}"))
 
         addr = Cat(a[:addr_bits] for a in self.read.addr)
         addr = stage(turn(addr, rot[0], near, addr_bits, up=True), "r1_addr")
         addr = stage(turn(addr, rot[1], far, addr_bits, up=True), "r2_addr")
         for b, (_, r_port) in enumerate(banks):
-            m.d.comb += [r_port.en.eq(en[2]), r_port.addr.eq(addr.word_select(b, addr_bits))]
+            m.d.comb += r_port.addr.eq(addr.word_select(b, addr_bits))
         # what leaves a RAM has the rest of its cycle for the way to here
         operands = stage(Cat(r_port.data for _, r_port in banks), "r4_data")
         operands = stage(turn(operands, rot[4], near, elem_bits, up=False), "r5_data")

@@ -123,8 +123,10 @@ class ComputeUnit(wiring.Component):
             ident.eq(fill.ident),
         ]
         swap = delayed(moving.swap, read + 1, "swap")[-1]
-        shadow = [Signal(operands, name=f"shadow_{r}", reset_less=True) for r in range(config.tm)]
-        tile = [Signal(operands, name=f"tile_{r}", reset_less=True) for r in range(config.tm)]
+        live = self._rows[0].live
+        held = data.StructLayout({"operands": operands, "live": config.tn})
+        shadow = [Signal(held, name=f"shadow_{r}", reset_less=True) for r in range(config.tm)]
+        tile = [Signal(held, name=f"tile_{r}", reset_less=True) for r in range(config.tm)]
         incoming = Signal(operands, reset_less=True)
         arrived = Signal.like(filled)
         m.d.sync += arrived.eq(filled)
@@ -133,7 +135,7 @@ class ComputeUnit(wiring.Component):
             m.d.sync += incoming[i].eq(Mux(used[i], value, 0))
         for r in range(config.tm):
             with m.If(arrived[r]):
-                m.d.sync += shadow[r].eq(incoming)
+                m.d.sync += [shadow[r].operands.eq(incoming), shadow[r].live.eq(live(incoming))]
             with m.If(swap):
                 m.d.sync += tile[r].eq(shadow[r])
 
@@ -163,10 +165,11 @@ class ComputeUnit(wiring.Component):
         for r, (row, accumulate) in enumerate(zip(self._rows, self._accumulates, strict=True)):
             m.submodules[f"row_{r}"] = row
             m.submodules[f"accumulate_{r}"] = accumulate
-            near = Signal(operands, name=f"near_{r}", reset_less=True)
-            m.d.sync += near.eq(vector)
+            near = Signal(held, name=f"near_{r}", reset_less=True)
+            m.d.sync += [near.operands.eq(vector), near.live.eq(live(vector))]
             m.d.comb += [
-                row.a.eq(tile[r]), row.b.eq(near),
+                row.a.eq(tile[r].operands), row.a_live.eq(tile[r].live),
+                row.b.eq(near.operands), row.b_live.eq(near.live),
                 accumulate.i.eq(row.o), accumulate.acc.eq(accumulators.read.data[r]),
                 accumulators.write.data[r].eq(accumulate.o),
             ]

@@ -31,12 +31,22 @@ class Descriptor(data.Struct):
 
 
 def _registered(m, fifo, valid, payload, taken):
-    """Put the end of `fifo` in registers, as RAM is slow; return whether a beat leaves the RAM."""
-    beat = Signal(len(fifo.r_data), reset_less=True)
-    m.d.comb += [fifo.r_en.eq(~valid | taken), payload.eq(beat)]
-    with m.If(fifo.r_en):
-        m.d.sync += [valid.eq(fifo.r_rdy), beat.eq(fifo.r_data)]
-    return fifo.r_rdy & fifo.r_en
+    """Put the end of `fifo` in registers, as RAM is slow; return whether a beat leaves the RAM.
+
+    There are two, so that what leaves the RAM does not depend on `taken` in the same cycle.
+    """
+    beat, behind = (Signal(len(fifo.r_data), name=name, reset_less=True)
+                    for name in ("beat", "behind"))
+    both = Signal()
+    moves = fifo.r_rdy & fifo.r_en
+    m.d.comb += [fifo.r_en.eq(~both), payload.eq(beat)]
+    with m.If(~both):
+        m.d.sync += behind.eq(fifo.r_data)
+    with m.If(~valid | taken):
+        m.d.sync += [valid.eq(both | moves), beat.eq(Mux(both, behind, fifo.r_data)), both.eq(0)]
+    with m.Elif(moves):
+        m.d.sync += both.eq(1)
+    return moves
 
 
 def _queued(m, bursts, cmd, room):
@@ -136,13 +146,13 @@ class Bursts(wiring.Component):
         new = self.start.payload
         sizes = (new.n1, new.n2, new.n3)
         m.d.comb += self.start.ready.eq(~run_valid)
-        with m.If(self.start.valid & self.start.ready):
+        with m.If(self.start.ready):
             m.d.sync += loops.eq(new)
             m.d.sync += [address.eq(new.base) for address in (run_addr, base2, base3)]
             m.d.sync += [count.eq(n - 1) for count, n in zip(left, sizes, strict=True)]
             m.d.sync += over.eq(Cat(n == 1 for n in sizes))
-            m.d.sync += run_valid.eq(
-                new.len.any() & new.n1.any() & new.n2.any() & new.n3.any())
+            m.d.sync += run_valid.eq(self.start.valid & new.len.any() & new.n1.any()
+                                     & new.n2.any() & new.n3.any())
 
         # pieces: runs cut at multiples of max_burst; lengths are one less than the number of beats
         piece_valid = Signal()
@@ -261,7 +271,9 @@ class ReadDMA(wiring.Component):
         m.submodules.bursts = bursts = Bursts(self._config)
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=self._config.beat_bits, depth=depth)
         wiring.connect(m, wiring.flipped(self.start), bursts.start)
-        wiring.connect(m, wiring.flipped(self.port.data), fifo.w_stream)
+        # there is room for all that was asked for
+        m.d.comb += [fifo.w_data.eq(self.port.data.payload), fifo.w_en.eq(self.port.data.valid),
+                     self.port.data.ready.eq(1)]
         freed = _registered(m, fifo, self.o.valid, self.o.payload, self.o.ready)
 
         # a command takes the room for all its beats; asking for that of the longest is one gate

@@ -69,6 +69,8 @@ class DotRow(wiring.Component):
     Members
     -------
     a, b : In(ArrayLayout(elem_bits, tn))
+    a_live, b_live : In(tn)
+        Which of them are not zero; see `live`.
     o : Out(PartialSum(config))
     """
 
@@ -76,7 +78,12 @@ class DotRow(wiring.Component):
         check_config(config)
         self.config = config
         operands = data.ArrayLayout(config.elem_bits, config.tn)
-        super().__init__({"a": In(operands), "b": In(operands), "o": Out(PartialSum(config))})
+        super().__init__({"a": In(operands), "b": In(operands), "o": Out(PartialSum(config)),
+                          "a_live": In(config.tn), "b_live": In(config.tn)})
+
+    def live(self, operands):
+        """Which of `operands` are not zero: once for all rows that use them."""
+        return Cat(x[self.config.man_bits:-1].any() for x in operands)
 
     @property
     def _tree_stages(self):
@@ -115,10 +122,10 @@ class DotRow(wiring.Component):
             multiplier = Multiplier(man + 1)
             m.submodules[f"multiplier_{lane}"] = multiplier
             m.d.comb += [
-                multiplier.a.eq(Cat(a[:man], exp_a.any())),
-                multiplier.b.eq(Cat(b[:man], exp_b.any())),
+                multiplier.a.eq(Cat(a[:man], self.a_live[lane])),
+                multiplier.b.eq(Cat(b[:man], self.b_live[lane])),
             ]
-            live = exp_a.any() & exp_b.any()
+            live = self.a_live[lane] & self.b_live[lane]
             exponents.append(register(9, f"r1_exp_{lane}", Mux(live, exp_a + exp_b, 0)))
             signs.append(delay(1, f"sign_{lane}", a[-1] ^ b[-1], 0, ready))
             products.append(delay(2 * man + 2, f"product_{lane}", multiplier.o,

@@ -85,7 +85,7 @@ class Fetch(wiring.Component):
         # a beat enters the buffer and is looked at
         arrives, leaves = data.valid & data.ready, self.o.valid & self.o.ready
         m.d.comb += [
-            data.ready.eq(fifo.w_rdy),
+            data.ready.eq(1),  # there is room for all that was asked for
             fifo.w_en.eq(data.valid),
             fifo.w_data.eq(data.payload),
         ]

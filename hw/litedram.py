@@ -159,8 +159,8 @@ class LiteDRAMPort(wiring.Component):
             notes.w_en.eq(begins & self.cmd_we),
             notes.r_en.eq(last_word),
             self.wdata_we.eq(inside.replicate(len(self.wdata_we))),
-            self.write.ack.eq(last_word & last),
         ]
+        m.d.sync += self.write.ack.eq(last_word & last)  # far from here much depends on it
 
         # words read, the first one lowest
         m.submodules.out = out = SyncFIFO(width=beat_bits, depth=self.DEPTH)

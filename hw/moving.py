@@ -164,11 +164,9 @@ class Moving(wiring.Component):
         ]
 
         # Buffer A, for the tags. Others wait for it in the same cycle.
-        looks = Signal(reset_less=True)
-        with m.If(free):
-            m.d.sync += looks.eq(new.sel & ~new.dw & ~new.zero)
-        m.d.comb += [self.beside.en.eq(busy & looks),
-                     self.beside.addr.eq(vectors.b), self.beside.offset.eq(offset)]
+        m.d.sync += self.beside.en.eq(
+            Mux(free, start & new.sel & ~new.dw & ~new.zero, self.beside.en & ~final))
+        m.d.comb += [self.beside.addr.eq(vectors.b), self.beside.offset.eq(offset)]
 
         # Buffer B.
         m.submodules.skew = skew = Skew(lane_bits)

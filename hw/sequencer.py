@@ -190,12 +190,14 @@ class Sequencer(wiring.Component):
         """The twelve counters; returns that one of them overflows."""
         # a token is taken off its counter a cycle late: its queue does not look for another so soon
         overflows, taken = Signal(len(TOKENS)), Signal(len(TOKENS))
+        some = Signal(len(TOKENS))  # which are not 0
         for k, (u, v) in enumerate(TOKENS):
             give, take = queues[u].give[v], queues[v].take[u]
-            m.d.comb += queues[v].tokens[u].eq(self.tokens[k] != 0)
+            m.d.comb += queues[v].tokens[u].eq(some[k])
             m.d.sync += [
                 taken[k].eq(take),
                 self.tokens[k].eq(self.tokens[k] + give - taken[k]),
+                some[k].eq(give | (self.tokens[k] > 1) | (some[k] & ~taken[k])),
                 overflows[k].eq(give & ~take & ~taken[k] & (self.tokens[k] == 255)),
             ]
         return overflows.any()

@@ -219,23 +219,24 @@ class Stationary(wiring.Component):
 
         # Rows of the tile.
         row, rows_done = Signal(range(tm), reset_less=True), Signal()
+        last_row = Signal(reset_less=True)  # row == tm - 1
         reads = Signal(reset_less=True)
         r_addr = Signal(16, reset_less=True)
         pixels, do_row = Signal(), Signal()
         m.d.comb += [
             pixels.eq(now.dw | (now.a_pix & ~now.ident)),
             do_row.eq(busy & ~rows_done & (now.dw | lanes.ready) & ~(reads & self.beside.en)),
-            self.o.valid.eq(busy & lanes.ready & (rows_done | (do_row & (row == tm - 1)))),
+            self.o.valid.eq(busy & lanes.ready & (rows_done | (do_row & last_row))),
         ]
         with m.If(do_row):
-            m.d.sync += [row.eq(row + 1), rows_done.eq(row == tm - 1)]
+            m.d.sync += [row.eq(row + 1), rows_done.eq(last_row), last_row.eq(row == tm - 2)]
             with m.If(~pixels):
                 m.d.sync += r_addr.eq(r_addr + now.ar)
         with m.If(start):
-            m.d.sync += [row.eq(0), rows_done.eq(0)]
+            m.d.sync += [row.eq(0), rows_done.eq(0), last_row.eq(0)]
             m.d.sync += r_addr.eq(Mux(now.dw, r_addr + tn, tiles.a_next))
         with m.If(accept):
-            m.d.sync += [row.eq(0), rows_done.eq(0), r_addr.eq(new.abase),
+            m.d.sync += [row.eq(0), rows_done.eq(0), last_row.eq(0), r_addr.eq(new.abase),
                          reads.eq(new.dw | ~(new.ident | new.zero))]
 
         # Masks.

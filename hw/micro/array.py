@@ -225,6 +225,8 @@ class MicroArray(wiring.Component):
                 dot.b[k].eq(Mux(ones, _ONE, Mux(chosen[k], stored[k], 0))),
             ]
 
+        m.d.comb += [dot.a_live.eq(dot.live(dot.a)), dot.b_live.eq(dot.live(dot.b))]
+
         # accumulators: the index follows its dot product
         m.submodules.accumulators = memory = Memory(shape=32, depth=rows * len(counts), init=[])
         w_port, r_port = memory.write_port(), memory.read_port()

@@ -180,7 +180,7 @@ def test_latencies():
     assert stamps[0] == native.commands[-1][0] + 1 + 5 + 1
     native, cycles, _ = run(CONFIGS[64], [], [(0, 1)], 0)
     assert native.commands[0][0] == cycles["data"][0] + 2
-    assert cycles["ack"][0] == native.commands[-1][0] + 1 + 2
+    assert cycles["ack"][0] == native.commands[-1][0] + 1 + 3
 
 
 def test_directions_take_turns():

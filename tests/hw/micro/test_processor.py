@@ -8,6 +8,7 @@ import pytest
 from amaranth.sim import Simulator
 from gradgate.hw.config import Config
 from gradgate.hw.control import REGISTERS
+from gradgate.hw.floats import FloatMul, NormalAdd
 from gradgate.hw.micro.assembler import Assembler, Condition, Cut, Port
 from gradgate.hw.micro.processor import Processor
 from gradgate.hw.numerics import fadd, fmul
@@ -31,16 +32,16 @@ class Bench:
         self.cycles, self.ports = None, []
 
     async def arithmetic(self, ctx):
-        """Sum and product, `LATENCY` cycles late; what goes to the array is noted."""
+        """Sum and product, each late by its latency; what goes to the array is noted."""
         dut, line = self.dut, []
+        units = [(NormalAdd.LATENCY, dut.sum, fadd), (FloatMul.LATENCY, dut.product, fmul)]
         while True:
             _, _, a, b, port, go, result = await ctx.tick().sample(
                 dut.a, dut.number_b, dut.port, dut.go, dut.result)
             line.append((a, b))
-            if len(line) >= dut.LATENCY:
-                x, y = line[-dut.LATENCY]
-                ctx.set(dut.sum, fadd(x, y)[0])
-                ctx.set(dut.product, fmul(x, y)[0])
+            for latency, output, function in units:
+                if len(line) >= latency:
+                    ctx.set(output, function(*line[-latency])[0])
             if go and port >= Port.BANK:
                 self.ports.append((Port(port), result))
 
