@@ -13,7 +13,7 @@ import json
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from amaranth.hdl import UnusedElaboratable
@@ -36,7 +36,7 @@ UNTIMED = ("POST",)  # which takes half an hour; its larger blocks are
 CONFIGS = {  # array and format: build
     "2x4 bf16": Config(tm=2, tn=4, beat_bits=32, a_depth=256, b_depth=256, acc_depth=128),
     "4x8 bf16": Config(tm=4, tn=8, beat_bits=64, a_depth=512, b_depth=1024, acc_depth=512),
-    "8x8 bf16": replace(boards.board("ulx3s-85f").config, tn=8),
+    "8x8 bf16": boards.board("ulx3s-85f-8x8").config,
     "8x16 bf16": boards.board("ulx3s-85f").config,
     "4x4 fp32": Config(tm=4, tn=4, fmt="fp32", beat_bits=64, a_depth=512, b_depth=512,
                        acc_depth=256),

@@ -19,10 +19,11 @@ class AccDrain(ConfigSignature):
     Members
     -------
     en : Out(1)
+        The data are wanted. For who watches: memories are read in every cycle.
     addr : Out(16)
         Taken modulo 2 * acc_depth; the top bit of that chooses the region.
     data : In(ArrayLayout(32, Tm))
-        Accumulators.LATENCY cycles after `en`.
+        Accumulators.LATENCY cycles after `addr`.
     """
 
     def __init__(self, config):

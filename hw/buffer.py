@@ -41,12 +41,13 @@ class BufferRead(ConfigSignature):
     Members
     -------
     en : Out(1)
+        The operands are wanted. For who watches: memories are read in every cycle.
     addr : Out(ArrayLayout(16, Tn))
         Word of each lane, taken modulo the depth.
     rot : Out(lane_bits)
         Lane i reads bank (i + rot) mod Tn.
     data : In(ArrayLayout(elem_bits, Tn))
-        The operands, TileBuffer.LATENCY cycles after `en`.
+        The operands, TileBuffer.LATENCY cycles after `addr`.
     """
 
     def __init__(self, config):

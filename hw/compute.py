@@ -122,7 +122,7 @@ class ComputeUnit(wiring.Component):
             diagonal.eq(Cat(fill.row == i for i in range(config.tn))),
             ident.eq(fill.ident),
         ]
-        swap = delayed(moving.swap, read + 1, "swap")[-1]
+        swap = delayed(moving.swap, read, "swap")[-1]
         live = self._rows[0].live
         held = data.StructLayout({"operands": operands, "live": config.tn})
         shadow = [Signal(held, name=f"shadow_{r}", reset_less=True) for r in range(config.tm)]
@@ -136,7 +136,9 @@ class ComputeUnit(wiring.Component):
         for r in range(config.tm):
             with m.If(arrived[r]):
                 m.d.sync += [shadow[r].operands.eq(incoming), shadow[r].live.eq(live(incoming))]
-            with m.If(swap):
+            near_swap = Signal(name=f"near_swap_{r}")
+            m.d.sync += near_swap.eq(swap)
+            with m.If(near_swap):
                 m.d.sync += tile[r].eq(shadow[r])
 
         # Moving vector.

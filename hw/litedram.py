@@ -22,9 +22,9 @@ class LiteDRAMPort(wiring.Component):
     Beats read find room, as no beat is asked for that does not.
 
     The first command leaves 2 cycles after that of the burst is taken, or after its first beat if
-    it writes; a beat read is on `read.data` 1 cycle after its last word; `ack` comes with the last
-    word that LiteDRAM takes, so what is read from then on is what was written. No multipliers; RAMs
-    of `DEPTH` beats in either direction, and of `QUEUE` commands.
+    it writes; a beat read is on `read.data` 1 cycle after its last word; `ack` comes 1 cycle after
+    the last word that LiteDRAM takes, so what is read from then on is what was written. No
+    multipliers; RAMs of `DEPTH` beats in either direction, and of `QUEUE` commands.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class LiteDRAMPort(wiring.Component):
             notes.r_en.eq(last_word),
             self.wdata_we.eq(inside.replicate(len(self.wdata_we))),
         ]
-        m.d.sync += self.write.ack.eq(last_word & last)  # far from here much depends on it
+        m.d.sync += self.write.ack.eq(last_word & last)
 
         # words read, the first one lowest
         m.submodules.out = out = SyncFIFO(width=beat_bits, depth=self.DEPTH)

@@ -15,7 +15,7 @@ from tests.sim.test_sdram import HERE, STREAMS, digits
 pytestmark = pytest.mark.skipif(not dram.available(), reason="LiteDRAM is not installed")
 
 
-@pytest.fixture(scope="module", params=["ulx3s-85f-45mhz"])
+@pytest.fixture(scope="module", params=["ulx3s-85f-8x8"])
 def profile(request):
     profile = board(request.param)
     return profile, sdram.library(profile.config, dram.controller(profile.clock_hz))
