@@ -89,9 +89,9 @@ class ReadArbiter(wiring.Component):
     """Gives one memory port to `count` initiators in turn, a burst each.
 
     Commands take one cycle, one may follow another in every cycle; beats pass at once, from the
-    second cycle on after memory has got their command. At most
-    `OUTSTANDING` bursts are on their way. Initiators hold room for what they ask for, so beats
-    never wait for another initiator. No multipliers; a RAM of `OUTSTANDING` entries.
+    second cycle on after memory has got their command. At most `OUTSTANDING` bursts are on their
+    way. Initiators hold room for what they ask for, so beats never wait for another initiator.
+    No multipliers; a RAM of `OUTSTANDING` entries.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class ReadArbiter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        count, cmd, beat = self._count, self.port.cmd, self.port.data
+        cmd, beat = self.port.cmd, self.port.data
 
         # whose beats come next
         m.submodules.owners = owners = SyncFIFO(
@@ -152,9 +152,9 @@ class WriteArbiter(wiring.Component):
     """Gives one memory port to `count` initiators in turn, a burst each.
 
     Commands take one cycle, one may follow another in every cycle; beats pass at once, in the order
-    of the commands, from the second cycle on after memory has taken theirs, so an initiator waits for those of the others; they hold what they have
-    announced. Acknowledgements pass at once. At most `OUTSTANDING` bursts are on their way. No
-    multipliers; two RAMs of `OUTSTANDING` entries.
+    of the commands, from the second cycle on after memory has taken theirs, so an initiator waits
+    for those of the others; they hold what they have announced. Acknowledgements pass at once. At
+    most `OUTSTANDING` bursts are on their way. No multipliers; two RAMs of `OUTSTANDING` entries.
 
     Parameters
     ----------

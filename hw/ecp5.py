@@ -1,6 +1,15 @@
 """Top levels of boards with an ECP5."""
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, Signal
+from amaranth.hdl import (
+    Cat,
+    ClockDomain,
+    ClockSignal,
+    Const,
+    Elaboratable,
+    Instance,
+    Module,
+    Signal,
+)
 from amaranth.lib import io
 from amaranth.lib.cdc import FFSynchronizer
 from gradgate.hw.pll import PLL

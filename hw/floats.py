@@ -94,8 +94,8 @@ def _pack(m, sign, exponent, fraction, guard, sticky, nonzero):
 class NormalAdd(wiring.Component):
     """o = a + b, exact, rounded once to fp32.
 
-    Latency 5 (`LATENCY`): order, align, add, normalise, round. One sum per cycle. No multipliers, no
-    RAM.
+    Latency 5 (`LATENCY`): order, align, add, normalise, round. One sum per cycle. No multipliers,
+    no RAM.
 
     Parameters
     ----------

@@ -80,6 +80,6 @@ class SDRAM(wiring.Component):
         for name in self.PINS:
             connections[f"o_sdram_{name}"] = getattr(self, name)
         m.submodules.core = Instance(
-            CORE, i_clk=ClockSignal(), i_rst=ResetSignal(allow_reset_less=True), o_init_done=self.ready,
-            io_sdram_dq=self._dq, **connections)
+            CORE, i_clk=ClockSignal(), i_rst=ResetSignal(allow_reset_less=True),
+            o_init_done=self.ready, io_sdram_dq=self._dq, **connections)
         return m

@@ -113,7 +113,8 @@ def run_dotacc(cfg, vectors):
     m = Module()
     m.submodules.row = row
     m.submodules.accumulate = accumulate
-    m.d.comb += [accumulate.i.eq(row.o), row.a_live.eq(row.live(row.a)), row.b_live.eq(row.live(row.b))]
+    m.d.comb += [accumulate.i.eq(row.o), row.a_live.eq(row.live(row.a)),
+                 row.b_live.eq(row.live(row.b))]
     latency = row.latency + accumulate.latency
     results = []
 
