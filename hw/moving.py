@@ -84,9 +84,10 @@ class Moving(wiring.Component):
         word = Signal(32 * isa.WORDS, reset_less=True)
         new, now = fields(isa.COMPUTE, self.i.payload.insn), fields(isa.COMPUTE, word)
 
-        # Start and end of a sweep. Much follows from its start in the same cycle, so what that takes
-        # is known from registers: `free`, no vector follows this cycle's, if there is one, and the
-        # sweep's `loop` cycles are over; `settling`, the last vector is not `loop` cycles ago.
+        # Start and end of a sweep. Much follows from its start in the same cycle, so what that
+        # takes is known from registers: `free`, no vector follows this cycle's, if there is one,
+        # and the sweep's `loop` cycles are over; `settling`, the last vector is not `loop` cycles
+        # ago.
         busy, start, final = Signal(), Signal(), Signal()
         in_ones = Signal()
         period, settle = Signal(range(self.loop)), Signal(range(self.loop))

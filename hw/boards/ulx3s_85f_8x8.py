@@ -13,7 +13,7 @@ BOARD = Board(
     description="ULX3S, LFE5U-85F: 8x8 bf16, 32 MB SDRAM of 16 bits",
     config=Config(tm=8, tn=8, fmt="bf16", beat_bits=64, acc_depth=2048),
     memory_size=32 << 20,
-    clock_hz=50e6,
+    clock_hz=62.5e6,
     # as of ulx3s-85f, but a row and a refresh take fewer of these cycles: within 3 % of LiteDRAM
     # (tests/sim/test_sdram_profiles.py)
     timing=MemoryTiming(
@@ -21,9 +21,9 @@ BOARD = Board(
         beat_cycles=4,
         shared=True,
         row_bytes=1024,
-        row_cycles=6,
-        refresh_interval=390,
-        refresh_cycles=10,
+        row_cycles=7,
+        refresh_interval=488,
+        refresh_cycles=11,
     ),
 )
 
