@@ -52,6 +52,8 @@ class Block:
         Pins of the component, besides its ports.
     files : dict of str to str
         Verilog that it needs, by file name.
+    reset : bool
+        The core resets it. All else has no reset, but on an iCE40.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Block:
     without: dict = field(default_factory=dict)
     pins: tuple = ()
     files: dict = field(default_factory=dict)
+    reset: bool = False
 
 
 def _identity(config):
@@ -97,20 +100,20 @@ def parts(config):
         ]
     compute = ComputeUnit(config)
     return [
-        Block("rows of the array", DotRow(config), config.tm),
-        Block("adders of the array", Accumulate(config), config.tm),
-        Block("accumulators", Accumulators(config)),
-        Block("tile buffer A", TileBuffer(config, config.a_depth)),
-        Block("tile buffer B", TileBuffer(config, config.b_depth)),
-        Block("stationary", Stationary(config)),
-        Block("moving", Moving(config, compute.loop)),
-        Block("operands", compute, without={
+        Block("rows of the array", DotRow(config), config.tm, reset=True),
+        Block("adders of the array", Accumulate(config), config.tm, reset=True),
+        Block("accumulators", Accumulators(config), reset=True),
+        Block("tile buffer A", TileBuffer(config, config.a_depth), reset=True),
+        Block("tile buffer B", TileBuffer(config, config.b_depth), reset=True),
+        Block("stationary", Stationary(config), reset=True),
+        Block("moving", Moving(config, compute.loop), reset=True),
+        Block("operands", compute, reset=True, without={
             "stationary": Stationary, "moving": Moving, "accumulators": Accumulators,
             **{f"row_{row}": DotRow for row in range(config.tm)},
             **{f"accumulate_{row}": Accumulate for row in range(config.tm)}}),
-        Block("LOAD", LoadUnit(config), 2),
-        Block("POST", PostUnit(config)),
-        Block("sequencer", Sequencer(config)),
+        Block("LOAD", LoadUnit(config), 2, reset=True),
+        Block("POST", PostUnit(config), reset=True),
+        Block("sequencer", Sequencer(config), reset=True),
         Block("ports of the core", Core(config), without={
             "sequencer": Sequencer, "load_a": LoadUnit, "load_b": LoadUnit,
             "buffer_a": TileBuffer, "buffer_b": TileBuffer, "compute": ComputeUnit,
@@ -127,9 +130,9 @@ def details(config):
     if config.core == "micro":
         return []
     return [
-        Block("ReadDMA (2 per LOAD, 3 in POST)", ReadDMA(config), 7),
-        Block("WriteDMA (in POST)", WriteDMA(config), 2),
-        Block("VectorPipeline (in POST)", VectorPipeline(config)),
-        Block("Fetch (in the sequencer)", Fetch(config)),
-        Block("Issue (in the sequencer)", Issue(config), 4),
+        Block("ReadDMA (2 per LOAD, 3 in POST)", ReadDMA(config), 7, reset=True),
+        Block("WriteDMA (in POST)", WriteDMA(config), 2, reset=True),
+        Block("VectorPipeline (in POST)", VectorPipeline(config), reset=True),
+        Block("Fetch (in the sequencer)", Fetch(config), reset=True),
+        Block("Issue (in the sequencer)", Issue(config), 4, reset=True),
     ]

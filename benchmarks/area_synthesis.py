@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 from amaranth.back import rtlil
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, Module, ResetInserter, Signal, Value
 from amaranth.lib.wiring import In, Out
 from gradgate import tools
 from gradgate.errors import GradgateError
@@ -54,8 +54,15 @@ def netlist(block, technology):
     """RTLIL of a Block between registers: each of its inputs comes from one, each output ends in
     one, so that all its paths are paths between registers."""
     m = Module()
-    m.submodules.block = component = block.component
+    component = block.component
+    reset = Signal(reset_less=True)
+    m.submodules.block = ResetInserter(reset)(component) if block.reset else component
     ports = list(block.pins)
+    if technology == "ecp5":  # as in hw/ecp5.py
+        m.domains += ClockDomain("sync", reset_less=True)
+        outside = Signal(name="outside_reset")
+        m.d.sync += reset.eq(outside)
+        ports += [ClockSignal(), outside]
     for path, member, value in component.signature.flatten(component):
         value = Value.cast(value)
         outside = Signal(len(value), name="__".join(map(str, path)))
