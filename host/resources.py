@@ -33,15 +33,12 @@ __all__ = [
 # share of a chip that a build may take: the rest is for routing
 LIMITS = {"luts": 0.85, "blocks": 0.9}
 
-# what a device takes beyond the sum of its parts: synthesis maps long paths for speed
-TOGETHER = 1.02
-
 TILE = ("tile buffers", "accumulators")
 DMA_DEPTH = 64  # least depth of the FIFO of a DMA
 MICRO = {  # logic cells of an iCE40
-    "array": 2776,
-    "processor": 881,
-    "link": 562,
+    "array": 2956,
+    "processor": 880,
+    "link": 580,
     "memory": 182,
     "UART, arbiters": 194,
 }
@@ -194,7 +191,7 @@ def multipliers(config):
 
 def luts(config):
     """LUTs of an ECP5 for a build, {part: number}, as nextpnr counts them; of the small core logic
-    cells of an iCE40. A whole device takes `TOGETHER` times their sum.
+    cells of an iCE40. A whole device takes their sum.
 
     Fitted to what benchmarks/area.py has found (docs/area.md): from 2 x 4 to 8 x 16 bf16, 4 x 4 and
     4 x 8 fp32, beats of 32 to 128 bits, an SDRAM behind LiteDRAM. There each part is within 10 %,
@@ -216,18 +213,18 @@ def luts(config):
     ram = shallow * queues.count * queues.bits * (6 / 4 * rows + rows - 1)
     slices = config.read_ports + config.write_ports + 2
     return {
-        "rows of the array": tm * (352 * tn + 234 if fp32 else 184 * tn + 260),
-        "adders of the array": tm * (763 + 10 * lanes if fp32 else 628),
-        "accumulators": 66 * tm + 14,
+        "rows of the array": tm * (337 * tn + 260 if fp32 else 183 * tn + 232),
+        "adders of the array": tm * (742 + 16 * lanes if fp32 else 623),
+        "accumulators": 66 * tm + 12,
         "tile buffer A": buffer(config.a_depth),
         "tile buffer B": buffer(config.b_depth),
-        "stationary": 54 * tn + 877,
+        "stationary": 52 * tn + 925,
         "moving": 26 * tn + 700,
-        "operands": 82 + 14 * tn + 7 * tm + tn * config.elem_bits,
-        "LOAD": 2 * (2620 + 75 * lanes + 0.5 * beat),
-        "POST": 3150 * config.vlanes + 5850,
-        "sequencer": 1290 - 2.1 * beat + ram,
-        "ports of the core": 810 + beat,
+        "operands": 70 + 24.5 * tn + 12.5 * tm,
+        "LOAD": 2 * (2924 + 60 * lanes + 0.94 * beat),
+        "POST": 3400 * config.vlanes + 6350,
+        "sequencer": 1490 - 2.1 * beat + ram,
+        "ports of the core": 830 + 1.3 * beat,
         "registers": 2200,
         "link": 485 + 1.05 * beat,
         "memory": 1330 + 4 * beat,
@@ -247,7 +244,7 @@ def resources(config, technology="ecp5"):
     of = TECHNOLOGIES[technology]
     needs = [(m.part in TILE, m.blocks(of)) for m in memories(config)]
     total, tiles = sum(n for _, n in needs), sum(n for tile, n in needs if tile)
-    factor = TOGETHER * (1 if config.core == "micro" else of.luts)
+    factor = 1 if config.core == "micro" else of.luts
     return Resources(
         multipliers(config),
         -(-total // of.halves),

@@ -21,9 +21,9 @@ BOARD = Board(
         beat_cycles=4,
         shared=True,
         row_bytes=1024,
-        row_cycles=7,
+        row_cycles=8,
         refresh_interval=488,
-        refresh_cycles=11,
+        refresh_cycles=10,
     ),
 )
 

@@ -77,7 +77,7 @@ def updates(program, layer):
     return posts, computes[-1]
 
 
-@pytest.mark.parametrize("features, momentum", [(56, 0.0), (56, 0.9), (13, 0.0)])
+@pytest.mark.parametrize("features, momentum", [(28, 0.0), (28, 0.9), (13, 0.0)])
 def test_an_update_waits_for_convolutions_and_stays_the_same(monkeypatch, features, momentum):
     torch.manual_seed(3)
     net = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, features, 3),
@@ -94,7 +94,7 @@ def test_an_update_waits_for_convolutions_and_stays_the_same(monkeypatch, featur
     late = [label for (unit, _), label in zip(program.instructions[last:posts[-1]],
                                               program.labels[last:posts[-1]], strict=True)
             if unit == Unit.COMPUTE and label[0] != "6"]
-    assert late and (features < 56 or len(posts) > 2)
+    assert late and (features < 28 or len(posts) > 2)
 
     monkeypatch.setattr(passes, "PAUSES", (None,))
     wanted, program = trained(net, x, y, momentum)

@@ -39,7 +39,9 @@ def windows(draw):
 @settings(max_examples=25, deadline=None)
 @given(windows(), st.sampled_from(CONFIGS))
 def test_tiles_fit(w, config):
-    assume(w.pool is None or w.pool[0][0] * w.pool[0][1] <= config.acc_depth)
+    if w.pool:  # a window at least has to fit
+        rows, columns = ((p - 1) * d + 1 for p, d in zip(w.pool[0], w.stride, strict=True))
+        assume(w.pool[0][0] * w.pool[0][1] <= config.acc_depth and rows * columns <= config.b_depth)
     tile = scheduler(config, MemoryTiming()).forward(w)
     pixels = tile.images * w.pooled(0, tile.rows) * w.pooled(1, tile.cols)
     assert pixels * tile.sets <= config.acc_depth

@@ -229,11 +229,11 @@ def test_posts_complete_in_order():
 # tokens, queues, fetch
 
 
-def test_a_token_is_of_use_two_cycles_later():
+def test_a_token_is_of_use_three_cycles_later():
     found = run((Unit.LOAD_A, load(padding=1000), "", "a"), (Unit.COMPUTE, compute(2, 300), "a"),
                 (Unit.LOAD_B, load(padding=50), "", "b"), (Unit.COMPUTE, compute(2, 300), "b"))
     loaded, first = done(found, Unit.LOAD_A)[0], starts(found, Unit.COMPUTE)[0]
-    assert first == loaded + 2
+    assert first == loaded + 3
     waited, more = column(found, Unit.COMPUTE, "starved")
     assert 0 < loaded - waited < 100 and more == 0
 
@@ -242,8 +242,8 @@ def test_results_are_drained_after_they_are_there():
     found = run((Unit.COMPUTE, compute(2, 300), "", "x"), (Unit.POST, post(300), "x", "y"),
                 (Unit.COMPUTE, compute(2, 300), "", "x"))
     ended, again = done(found, Unit.COMPUTE)
-    assert starts(found, Unit.POST) == [ended + 2]
-    assert starts(found, Unit.COMPUTE)[1] == done(found, Unit.POST)[0] + 2
+    assert starts(found, Unit.POST) == [ended + 3]
+    assert starts(found, Unit.COMPUTE)[1] == done(found, Unit.POST)[0] + 3
     assert again > done(found, Unit.POST)[0] + 600
 
 

@@ -79,11 +79,11 @@ MUTANTS = (
            "weight gradient: lanes beyond the last pixel count",
            ("tests/hw/test_stationary.py",)),
     Mutant("stale-tile", "hw/stationary.py",
-           "lanes.ready & (rows_done | (do_row & (row == tm - 1)))", "lanes.ready",
+           "lanes.ready & (rows_done | (do_row & last_row))", "lanes.ready",
            "a sweep begins before its stationary tile is complete",
            ("tests/hw/test_stationary.py",)),
     Mutant("fence-ignored", "hw/moving.py",
-           "fenced = new.fence & self.i.payload.head", "fenced = Const(0)",
+           "free & ~(new.fence & self.i.payload.head & settling)", "free",
            "an instruction with `fence` starts before the accumulators are written",
            ("tests/hw/test_moving.py",)),
     Mutant("swapped-lanes", "hw/buffer.py",
@@ -113,26 +113,8 @@ MUTANTS = (
            "unpooling writes the row below the map",
            ("tests/hw/test_load.py::test_unpool",)),
     Mutant("burst-crosses-4k", "hw/dma.py",
-           """\
-        room = (~piece_low)[:low_bits] if low_bits else Const(0, 1)
-        final = Signal()
-        length = Signal(low_bits)
-        m.d.comb += final.eq(piece_left <= room)
-        m.d.comb += length.eq(Mux(final, piece_left, room))
-
-        with m.If(do_piece):
-            m.d.sync += [piece_block.eq(piece_block + 1), piece_low.eq(0)]
-""",
-           """\
-        room = Const((1 << low_bits) - 1, max(low_bits, 1))
-        final = Signal()
-        length = Signal(low_bits)
-        m.d.comb += final.eq(piece_left <= room)
-        m.d.comb += length.eq(Mux(final, piece_left, room))
-
-        with m.If(do_piece):
-            m.d.sync += piece_block.eq(piece_block + 1)
-""",
+           "room = (~piece_low)[:low_bits] if low_bits else Const(0, 1)",
+           "room = Const((1 << low_bits) - 1, max(low_bits, 1))",
            "bursts are cut from the start of their run, across 4 KiB boundaries",
            ("tests/hw/test_dma.py::test_bursts_are_aligned",)),
     # vector unit
@@ -166,7 +148,19 @@ MUTANTS = (
            "all acknowledgements go to the first initiator",
            ("tests/hw/test_arbiter.py::test_random_writes",)),
     Mutant("beat-before-command", "hw/arbiter.py",
-           "with m.If(owners.r_rdy):", "with m.If(acks.r_rdy):",
+           """\
+        with m.If(take):
+            m.d.sync += [asked.index.eq(grant), asked.len.eq(length)]
+        m.d.comb += [
+            owners.w_data.eq(asked),
+            owners.w_en.eq(cmd.valid & cmd.ready),
+""",
+           """\
+        m.d.comb += [
+            asked.index.eq(grant), asked.len.eq(length),
+            owners.w_data.eq(asked),
+            owners.w_en.eq(take),
+""",
            "a beat is offered before the command of its burst has been taken",
            ("tests/hw/test_arbiter.py::test_random_writes",)),
     Mutant("turnaround-free", "sim/channel.h",
@@ -179,8 +173,8 @@ MUTANTS = (
            ("tests/sim/test_memory.py::test_random_bursts",)),
     # control
     Mutant("token-lost", "hw/sequencer.py",
-           "self.tokens[k].eq(self.tokens[k] + give - take)",
-           "self.tokens[k].eq(Mux(take, self.tokens[k] - 1, self.tokens[k] + give))",
+           "self.tokens[k].eq(self.tokens[k] + give - taken[k])",
+           "self.tokens[k].eq(Mux(taken[k], self.tokens[k] - 1, self.tokens[k] + give))",
            "a token that is given while another is taken is lost",
            ("tests/hw/test_sequencer.py::test_random_programs",)),
     Mutant("mask-of-another", "hw/issue.py",
