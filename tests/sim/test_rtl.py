@@ -183,15 +183,16 @@ def test_records(device):
     assert records["LOAD_A"]["active"].tolist() == [32, 7]
     assert records["LOAD_B"]["active"].tolist() == [5, 3]
     first = records["LOAD_B"][0]
-    # a token is there in the cycle after `done`, and offers the instruction in the one after that
-    assert first["start"] == records["LOAD_A"]["done"][1] + 2
+    # `done` is known a cycle later, the token is there in the next, the instruction is offered in
+    # the one after that
+    assert first["start"] == records["LOAD_A"]["done"][1] + 3
     assert 0 < first["starved"] == counters.starved["LOAD_B"]
     for unit in UNITS:
         own = records[unit]
         assert own["active"].sum() == counters.active[unit]
         assert own["starved"].sum() == counters.starved[unit]
         executing = {cycle for record in own
-                     for cycle in range(int(record["start"]) + 1, int(record["done"]) + 1)}
+                     for cycle in range(int(record["start"]) + 1, int(record["done"]) + 2)}
         assert len(executing) == counters.busy[unit]
         assert all(cycle < counters.cycles for cycle in executing)
         assert all(own["start"][1:] >= own["start"][:-1])
