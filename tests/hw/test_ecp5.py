@@ -60,6 +60,16 @@ def test_clock_of_the_memory_rises_with_that_of_the_pll(files):
     assert (levels[pads["D0"]], levels[pads["D1"]]) == ("1", "0")
 
 
+def test_the_clock_passes_when_the_pll_has_locked(files):
+    """And nothing has a reset, which would be the longest wire."""
+    text = files["top.il"]
+    top = re.search(r"^module \\top\n(.*?)^end$", text, re.M | re.S)[1]
+    lock, gate = cell(module(files, "pll"), r"\EHXPLLL")["LOCK"], cell(top, r"\DCCA")
+    assert lock == r"\locked" and gate["CE"] == r"\steady"
+    assert gate["CLKI"] != gate["CLKO"] == r"\clk"
+    assert not re.search(r"^  wire .*\\rst$", module(files, "soc"), re.M)
+
+
 @pytest.mark.parametrize("baud, divisor", [(3_000_000, 27), (115_200, 694)])
 def test_rate_of_the_line(baud, divisor):
     top = SDRAMTop(IDENTITY, [], degrees=0, baud=baud)
