@@ -26,7 +26,7 @@ and SB_MAC16, block RAMs DP16KD and SB_RAM40_4K.
 
 *Sum* is that of the blocks, each synthesised alone. Synthesis maps for the delay of the longest path and what is not on such a path for
 area, which is nearly all of a device. A block alone is told so (a delay of 20 ns, `abc9.D`); mapped for speed its
-LUTs add up to a sixth more than the device takes (2x4: 32,392).
+LUTs add up to more than the device takes.
 
 ## Blocks
 

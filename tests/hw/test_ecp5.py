@@ -34,10 +34,6 @@ def cell(text, kind):
     return dict(re.findall(r"connect \\(\w+) (\S+)", found))
 
 
-def inverted(text):
-    return cell(text, "$xor")["B"] == "1'1"
-
-
 def test_pins(files):
     places = dict(re.findall(r'LOCATE COMP "(\S+)" SITE "(\w+)"', files["top.lpf"]))
     assert places["clk25_0__io"] == "G2"
