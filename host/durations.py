@@ -18,7 +18,7 @@ from gradgate.hw.vector import VectorPipeline
 __all__ = ["Sweeps", "Transfer", "Work", "Machine"]
 
 # from a unit's read command to memory's address channel, and from memory's beat to the unit
-PORT_OUT, PORT_IN = 5, 5
+PORT_OUT, PORT_IN = 5, 6
 BURST = 3  # cycles of a burst besides latency and beats
 POST_LEAD = 8
 POST_NEXT = 5  # a POST is accepted so many cycles before the last vector of the one before
@@ -173,7 +173,7 @@ class Machine:
     @property
     def fetch_latency(self):
         """From the request for a burst of the program to its first beat in a queue."""
-        return 5 + self.timing.latency
+        return 6 + self.timing.latency
 
     @property
     def write_ahead(self):

@@ -26,7 +26,7 @@ QUEUE = Issue.DEPTH + 1  # instructions that wait in a unit's queue
 # on meanwhile: up to its depth, but for DRAIN vectors.
 DRAIN = 5
 FIRST = 4  # cycles from the start of a read to its first command
-HANDOVER = 3  # cycles from the end of an instruction to the offer of one that waits for its token
+HANDOVER = 4  # cycles from the end of an instruction to the offer of one that waits for its token
 POST_GAP = 2  # cycles between the last vector of a POST and the first one of the next
 ASKED = 2  # cycles from the room for a burst of the program to its request
 
@@ -140,7 +140,7 @@ class _Timeline:
                 w.count * w.vectors if name == "COMPUTE" else w.active for w in queue.work
             ]
             records[name] = table
-        return Prediction(round(now) + 4, records)
+        return Prediction(round(now) + 5, records)
 
     # the sequencer
 
@@ -195,7 +195,7 @@ class _Timeline:
                 return
         for other in wait:
             tokens[other][unit] -= 1
-        full = max(queue.entered[number] + self.beats + 2, queue.accepted + self.beats + 1)
+        full = max(queue.entered[number] + self.beats + 2, queue.accepted + self.beats + 2)
         time = max(full + 1, now + HANDOVER)
         queue.starved.append(max(0, time - full - 1))
         queue.offered = True
@@ -207,7 +207,7 @@ class _Timeline:
         queue.accepted = now
         queue.offered = False
         queue.head += 1
-        self.at(now, self.after_accept, unit)
+        self.at(now + 1, self.after_accept, unit)
 
     def after_accept(self, now, unit):
         self.offer(now - HANDOVER, unit)
@@ -226,7 +226,7 @@ class _Timeline:
         """The head of a queue is on offer."""
         queue = self.queues[unit]
         if unit == COMPUTE:
-            self.at(max(now, queue.last_sweep - 1), self.compute)
+            self.at(max(now, queue.last_sweep), self.compute)
         elif queue.busy:
             queue.pending = now
         else:

@@ -22,9 +22,9 @@ class ComputeUnit(wiring.Component):
 
     * a sweep of n vectors takes max(n, Tm, loop), a chunk of n vectors max(n, Tn, loop);
     * an instruction accepted in cycle t issues its first vector in t + s + 1 or later, s = Tm,
-      with a_pix Tn - 1 + Tm, in weight-gradient mode Tn. It is accepted in the cycle before the
-      first vector of the last sweep of the instruction before: then that last sweep takes
-      max(n, s, loop);
+      with a_pix Tn - 1 + Tm, in weight-gradient mode Tn. It is accepted in the cycle of the first
+      vector of the last sweep of the instruction before: then that last sweep takes
+      max(n, s + 1, loop);
     * after an instruction with `sel`, rows are read only when its last vector has been issued,
       unless the next instruction is `ident` or `zero`: up to s cycles between the two;
     * `fence` issues the first vector at least `loop` cycles after the last one before;

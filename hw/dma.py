@@ -233,7 +233,7 @@ class ReadDMA(wiring.Component):
     """Reads the runs of each descriptor as one stream, ahead of the consumer.
 
     First command 4 cycles after `start`, two more while `port` takes none; one beat per cycle, or
-    one run per cycle if its beats are fewer; a beat from memory is on `o` 3 cycles later. Up to
+    one run per cycle if its beats are fewer; a beat from memory is on `o` 4 cycles later. Up to
     `max(2*max_burst, 64)` beats are asked for or held before the consumer takes them. No
     multipliers; a RAM of that many beats, and one of two commands.
 
@@ -271,9 +271,10 @@ class ReadDMA(wiring.Component):
         m.submodules.bursts = bursts = Bursts(self._config)
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=self._config.beat_bits, depth=depth)
         wiring.connect(m, wiring.flipped(self.start), bursts.start)
-        # there is room for all that was asked for
-        m.d.comb += [fifo.w_data.eq(self.port.data.payload), fifo.w_en.eq(self.port.data.valid),
-                     self.port.data.ready.eq(1)]
+        # there is room for all that was asked for; the way from memory takes a cycle
+        arrives, arrived = Signal(), Signal(self._config.beat_bits, reset_less=True)
+        m.d.sync += [arrives.eq(self.port.data.valid), arrived.eq(self.port.data.payload)]
+        m.d.comb += [fifo.w_data.eq(arrived), fifo.w_en.eq(arrives), self.port.data.ready.eq(1)]
         freed = _registered(m, fifo, self.o.valid, self.o.payload, self.o.ready)
 
         # a command takes the room for all its beats; asking for that of the longest is one gate
@@ -378,12 +379,14 @@ class WriteDMA(wiring.Component):
         ready = Signal()
         do_beat = self.port.data.valid & self.port.data.ready
         _registered(m, fifo, ready, self.port.data.payload, do_beat)
-        m.d.comb += [self.port.data.valid.eq(ready & (claimed != 0)), self.left.eq(do_beat)]
+        some_claimed = Signal()  # that it is not 0, as much depends on it
+        m.d.comb += [self.port.data.valid.eq(ready & some_claimed), self.left.eq(do_beat)]
         # what comes late chooses among sums that are there before
         following, left = (issued + 1)[:len(issued)], claimed - do_beat
         m.d.sync += [
             held.eq(held + (self.i.valid & self.i.ready) - Mux(do_burst, burst.len, 0)),
             claimed.eq(Mux(do_cmd, left + cmd.payload.len, left)),
+            some_claimed.eq(do_cmd | (claimed > 1) | (some_claimed & ~do_beat)),
             pending.eq(pending + do_burst - self.port.ack),
             issued.eq(Mux(do_burst, following, issued)),
             acked.eq(acked + self.port.ack),

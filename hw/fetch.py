@@ -82,16 +82,18 @@ class Fetch(wiring.Component):
         fetching = Signal()
         cmd, data = self.port.cmd, self.port.data
 
-        # a beat enters the buffer and is looked at
-        arrives, leaves = data.valid & data.ready, self.o.valid & self.o.ready
+        # a beat enters the buffer and is looked at, after a cycle for the way from memory
+        arrives, leaves = Signal(), self.o.valid & self.o.ready
+        arrived = Signal(self._config.beat_bits, reset_less=True)
+        m.d.sync += [arrives.eq(data.valid), arrived.eq(data.payload)]
         m.d.comb += [
             data.ready.eq(1),  # there is room for all that was asked for
-            fifo.w_en.eq(data.valid),
-            fifo.w_data.eq(data.payload),
+            fifo.w_en.eq(arrives),
+            fifo.w_data.eq(arrived),
         ]
         with m.If(arrives):
             m.d.sync += position.eq(position + 1)
-            with m.If((position == 0) & (data.payload[:4] == Unit.END)):
+            with m.If((position == 0) & (arrived[:4] == Unit.END)):
                 m.d.sync += fetching.eq(0)
 
         # the next burst, up to the next multiple of `chunk` beats

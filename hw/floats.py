@@ -233,8 +233,8 @@ class FloatAdd(wiring.Component):
 class FloatMul(wiring.Component):
     """o = fmul(a, b), canonical fp32.
 
-    Latency 4 (`LATENCY`): three of the multiplier, one to round. One product per cycle. One 24 x 24
-    multiplier, no RAM.
+    Latency 5 (`LATENCY`): three of the multiplier, normalise, round. One product per cycle. One
+    24 x 24 multiplier, no RAM.
 
     Members
     -------
@@ -244,7 +244,7 @@ class FloatMul(wiring.Component):
         o was limited to the largest finite number.
     """
 
-    LATENCY = Multiplier.LATENCY + 1
+    LATENCY = Multiplier.LATENCY + 2
 
     a: In(32)
     b: In(32)
@@ -260,7 +260,6 @@ class FloatMul(wiring.Component):
         r1_exp = Signal(9, reset_less=True)
         r2_exp = Signal(signed(10), reset_less=True)
         r3_exp = Signal(signed(10), reset_less=True)
-        exponent = Signal(signed(11))
         r1_sign = Signal(reset_less=True)
         r2_sign = Signal(reset_less=True)
         r3_sign = Signal(reset_less=True)
@@ -275,16 +274,20 @@ class FloatMul(wiring.Component):
 
         # the product of two significands in [1, 2) is in [1, 4)
         normal = Signal(48)
-        r4_bits = Signal(32, reset_less=True)
-        r4_overflow = Signal(reset_less=True)
-        m.d.comb += [
-            normal.eq(Mux(product[47], product, product << 1)),
-            exponent.eq(r3_exp + product[47]),
-        ]
-        bits, overflow = _pack(m, r3_sign, exponent, normal[24:47], normal[23], normal[:23].any(),
-                               normal[47])
-        m.d.sync += [r4_bits.eq(bits), r4_overflow.eq(overflow)]
-        m.d.comb += [self.o.eq(r4_bits), self.overflow.eq(r4_overflow)]
+        r4_normal = Signal(25, reset_less=True)  # 1.fraction and the guard bit
+        r4_sticky = Signal(reset_less=True)
+        r4_exp = Signal(signed(11), reset_less=True)
+        r4_sign = Signal(reset_less=True)
+        m.d.comb += normal.eq(Mux(product[47], product, product << 1))
+        m.d.sync += [r4_normal.eq(normal[23:]), r4_sticky.eq(normal[:23].any()),
+                     r4_exp.eq(r3_exp + product[47]), r4_sign.eq(r3_sign)]
+
+        r5_bits = Signal(32, reset_less=True)
+        r5_overflow = Signal(reset_less=True)
+        bits, overflow = _pack(m, r4_sign, r4_exp, r4_normal[1:24], r4_normal[0], r4_sticky,
+                               r4_normal[24])
+        m.d.sync += [r5_bits.eq(bits), r5_overflow.eq(overflow)]
+        m.d.comb += [self.o.eq(r5_bits), self.overflow.eq(r5_overflow)]
         return m
 
 

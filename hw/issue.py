@@ -20,7 +20,7 @@ class Issue(wiring.Component):
 
     An instruction that finds the queue empty is offered to the unit `beats + 3` cycles after its
     first beat, where `beats = BYTES * 8 / beat_bits`, if its tokens are there, else two cycles
-    after the last of them; at most one instruction per `beats + 2` cycles. Costs `DEPTH * BYTES *
+    after the last of them; at most one instruction per `beats + 3` cycles. Costs `DEPTH * BYTES *
     8` bits of memory and about 600 flip-flops.
 
     Parameters
@@ -34,7 +34,7 @@ class Issue(wiring.Component):
     o : Out(stream.Signature(512))
         The instruction, its tokens taken.
     done : In(1)
-        The unit has completed its oldest instruction.
+        The unit has completed its oldest instruction; the cycle after its acceptance at the earliest.
     halt : In(1)
         Offer no further instruction.
     tokens : In(4)
@@ -42,7 +42,7 @@ class Issue(wiring.Component):
     take : Out(4)
         One cycle high: a token from unit v is taken.
     give : Out(4)
-        One cycle high: a token goes to unit v.
+        One cycle high, the one after `done`: a token goes to unit v.
     executing : Out(1)
         The unit has accepted an instruction that is not done.
     waiting : Out(1)
@@ -105,38 +105,39 @@ class Issue(wiring.Component):
         held = Signal(range(self.IN_FLIGHT + 1))
 
         # tokens are taken with the offer, which then stands until the unit accepts it
-        offer = Signal()
+        offer, accepted = Signal(), Signal()
+        idle = Signal()
         wait = _field(head, "wait")
         lacking = Signal()
         begin = Signal()
         m.d.comb += [
             lacking.eq((wait & ~self.tokens).any()),
-            begin.eq(full & ~offer & ~lacking & ~self.halt & (held != self.IN_FLIGHT)),
+            idle.eq(full & ~offer & ~accepted),
+            begin.eq(idle & ~lacking & ~self.halt & (held != self.IN_FLIGHT)),
             self.take.eq(Mux(begin, wait, 0)),
-            self.give.eq(Mux(self.done, masks[oldest], 0)),
             self.o.valid.eq(offer),
             self.o.payload.eq(head),
         ]
         with m.If(begin):
             m.d.sync += [
-                offer.eq(1),
                 masks[newest].eq(_field(head, "signal")),
                 newest.eq(newest + 1),
             ]
+        m.d.sync += self.give.eq(Mux(self.done, masks[oldest], 0))
         with m.If(self.done):
             m.d.sync += oldest.eq(oldest + 1)
         m.d.sync += held.eq(held + begin - self.done)
 
-        accept = Signal()
+        # that the unit takes it is known here a cycle late, as units are far
+        m.d.sync += [offer.eq(begin | (offer & ~self.o.ready)), accepted.eq(offer & self.o.ready)]
         running = Signal(range(self.IN_FLIGHT + 1))
-        m.d.comb += accept.eq(offer & self.o.ready)
-        with m.If(accept):
-            m.d.sync += [offer.eq(0), full.eq(0)]
-        m.d.sync += running.eq(running + accept - self.done)
+        with m.If(accepted):
+            m.d.sync += full.eq(0)
+        m.d.sync += running.eq(running + accepted - self.done)
 
         m.d.comb += [
             self.executing.eq(running != 0),
-            self.waiting.eq(full & ~offer & lacking),
+            self.waiting.eq(idle & lacking),
             self.empty.eq((fifo.level == 0) & (filled == 0) & ~full),
         ]
         return m

@@ -20,9 +20,10 @@ class LoadUnit(wiring.Component):
     Let an instruction of N places (beats of the loops, padding or not; with `unpool` positions of
     windows, inside or not; 1 if there are none) be offered in cycle o and accepted in cycle t:
 
-    * t is o if the unit is idle, else `max(o, t' + N' + 1, w'[N'-2])` with t', N', w' of the
-      instruction before (without the last term if N' is 1);
-    * place k passes in cycle `w[k] = max(t + 3 + k, w[k-1] + 1, p + 4)`: it is written, unless
+    * t is o if the unit is idle, else `max(o, t' + N' + 1, v + 1)` with t', N' of the instruction
+      before, v the cycle in which the third place from its end passes, which may be one of an
+      earlier instruction;
+    * place k passes in cycle `w[k] = max(t + 3 + k, w[k-1] + 1, p + 5)`: it is written, unless
       outside. w[-1] is that of the last place of the instruction before; p is the cycle in which
       the beat is handed over on `port`, or its tags on `tags` if that is later (only if valid);
     * `done` comes in cycle w[N-1];
@@ -31,7 +32,7 @@ class LoadUnit(wiring.Component):
       one before have been taken.
 
     So N + 1 cycles from one accepted to the next if beats are there in time, N + 2 from accepted to
-    `done`; from offered to the first write o + 8 and the latency of memory, if it needs a beat. No
+    `done`; from offered to the first write o + 9 and the latency of memory, if it needs a beat. No
     multipliers; the RAM of two ReadDMAs.
 
     Parameters

@@ -42,8 +42,9 @@ class Places(wiring.Component):
     """Turns LOAD instructions into places, in the order of docs/program.md, section 3.
 
     The first place of an instruction is there 2 cycles after the instruction is accepted, then one
-    per cycle; the next instruction is accepted in the cycle after the last place has been made. An
-    instruction without places makes one that writes nothing. Additions only.
+    per cycle; one more is made while one is on `o`. The next instruction is accepted in the cycle
+    after the last place has been made. An instruction without places makes one that writes nothing.
+    Additions only.
 
     Parameters
     ----------
@@ -172,28 +173,34 @@ class Places(wiring.Component):
         with m.Elif(step & last):
             m.d.sync += running.eq(0)
 
-        # the place
+        # the place. One that is made while the one before stays waits aside: whether it goes is
+        # known late, and very much takes a step
         first_channel = Cat(Const(0, config.beat_elems.bit_length() - 1), s)
         on_map = ~(off0 | off1) & (column < f.a1) & (row < f.a2)
         lowest = (1 << config.elem_bits) - 1 - (1 << config.man_bits)
-        o = Signal(Place(config), reset_less=True)
-        m.d.comb += [self.o.payload.eq(o), step.eq(running & (~self.o.valid | self.o.ready))]
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
-        with m.If(step):
-            m.d.sync += [
-                self.o.valid.eq(1),
-                o.last.eq(last),
-                o.write.eq(~nothing & (on_map | ~f.unpool)),
-                o.wanted.eq(~nothing & (f.lo1 <= i1) & (i1 < f.hi1)
+        place = Signal(Place(config))
+        o, aside = (Signal(Place(config), name=name, reset_less=True) for name in ("o", "aside"))
+        waits = Signal()
+        m.d.comb += [
+            step.eq(running & ~waits),
+            self.o.payload.eq(o),
+            place.last.eq(last),
+            place.write.eq(~nothing & (on_map | ~f.unpool)),
+            place.wanted.eq(~nothing & (f.lo1 <= i1) & (i1 < f.hi1)
                             & (f.lo0 <= i0) & (i0 < f.hi0)),
-                o.take.eq(window),
-                o.select.eq(f.unpool),
-                o.live.eq((j1 < f.v1) & (j0 < f.v0)),
-                o.tap.eq(tap),
-                o.base.eq(base),
-                o.offset.eq(row + Mux(f.pack, column >> (lane_bits - 2), column)),
-                o.bank.eq(channel + first_channel + (skew0 + skew1) + skew2),
-                o.padding.eq(Mux(f.padneg, lowest, 0)),
-            ]
+            place.take.eq(window),
+            place.select.eq(f.unpool),
+            place.live.eq((j1 < f.v1) & (j0 < f.v0)),
+            place.tap.eq(tap),
+            place.base.eq(base),
+            place.offset.eq(row + Mux(f.pack, column >> (lane_bits - 2), column)),
+            place.bank.eq(channel + first_channel + (skew0 + skew1) + skew2),
+            place.padding.eq(Mux(f.padneg, lowest, 0)),
+        ]
+        with m.If(~waits):
+            m.d.sync += aside.eq(place)
+        with m.If(~self.o.valid | self.o.ready):
+            m.d.sync += [self.o.valid.eq(waits | step), o.eq(Mux(waits, aside, place)), waits.eq(0)]
+        with m.Elif(step):
+            m.d.sync += waits.eq(1)
         return m

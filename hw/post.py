@@ -47,12 +47,12 @@ class PostUnit(wiring.Component):
       cycle of the last `done`.
     * Addresses are read one per cycle; the last ones of two windows are at least groups cycles
       apart, also across instructions. The vectors of a window enter the pipeline 6, 7, ... cycles
-      after its last address or later, one per cycle, each 3 cycles after the beats that it needs
+      after its last address or later, one per cycle, each 4 cycles after the beats that it needs
       from memory have come, or later. So a vector takes one cycle, of pooled windows w1 * w0 /
       groups if that is more; a beat of bf16 from memory serves two. Addresses are read at most
       max(16, 2 * groups) vectors ahead.
     * The first vector follows the last one of the instruction before, in cycle v, in v + 2 or
-      later; in v + sgd_gap when only that one had `sgd`; after the last beat of its bias by 5 or
+      later; in v + sgd_gap when only that one had `sgd`; after the last beat of its bias by 6 or
       more, and in v + groups + 2 or later if it has a bias and that one had an operand.
     * A vector that enters in cycle t is handed to the first writer as a beat in t + 2 +
       stages["result"], if two share a beat both in t + 2 + stages["operand"] of the second, with
@@ -266,8 +266,10 @@ class PostUnit(wiring.Component):
     def _complete(self, m, accept, issued):
         """Says which instructions are done: those which are in each of three ways."""
         ended = []
+        later = Signal()
+        m.d.sync += later.eq(issued)
         ways = {"out": m.submodules.write_out.done, "aux": m.submodules.write_aux.done,
-                "issue": issued}
+                "issue": later}
         for name, event in ways.items():
             count = Signal(range(_IN_FLIGHT + 1), name=f"{name}_ended")
             m.d.sync += count.eq(count + event - self.done)

@@ -91,10 +91,11 @@ class Quiesce(wiring.Component):
             self.write_beat.eq(bus.valid & bus.ready),
             self.write.ack.eq(self.bus_write.ack),
         ]
+        # that a beat passes is known late: it chooses between sums that are there before
         cmd = self.bus_write.cmd
+        announced = to_write + Mux(cmd.valid & cmd.ready, cmd.payload.len, 0)
         m.d.sync += [
-            to_write.eq(to_write + Mux(cmd.valid & cmd.ready, cmd.payload.len, 0)
-                        - self.write_beat),
+            to_write.eq(Mux(self.write_beat, announced - 1, announced)),
             some_to_write.eq((cmd.valid & cmd.ready) | (to_write > 1)
                              | (some_to_write & ~self.write_beat)),
             to_ack.eq(Mux(accept, to_ack + 1, to_ack) - self.bus_write.ack),

@@ -30,7 +30,7 @@ class Sequencer(wiring.Component):
     A program starts at `start`, the first after every reset; it ends with `ended` when END has been
     met, all units are idle and all queues empty, or with an error. Instructions pass from the fetch
     to the queues, a cycle later, at one beat per cycle; a full queue holds up everything behind it.
-    A token given by `done` lets an instruction that waits for it be offered three cycles later. A
+    A token given by `done` lets an instruction that waits for it be offered four cycles later. A
     program that hangs is stopped `timeout + 3` cycles after its last progress.
 
     Parameters
@@ -131,7 +131,8 @@ class Sequencer(wiring.Component):
 
         # the program's state
         finished = Signal()
-        m.d.comb += finished.eq(at_end & fetch.idle & self.empty.all() & ~self.executing.any())
+        # a cycle late, when the tokens of the last instruction have been counted
+        m.d.sync += finished.eq(at_end & fetch.idle & self.empty.all() & ~self.executing.any())
         with m.If(self.busy):
             m.d.sync += [
                 self.errors.timeout.eq(late),
@@ -204,12 +205,13 @@ class Sequencer(wiring.Component):
 
     def _watch(self, m):
         """Count the cycles without progress; returns that they are too many."""
-        progress = Signal()
+        events = Signal(1 + 3 * len(UNITS))  # on their way from the units for a cycle
+        progress = events.any()
         spare = Signal(32)
         late = Signal()
         starts = Cat(unit.valid & unit.ready for unit in self.units)
         m.d.sync += [
-            progress.eq((starts | self.done | self.active).any() | self.beat),
+            events.eq(Cat(self.beat, starts, self.done, self.active)),
             spare.eq(Mux(progress | ~self.busy, self.timeout, spare - (spare != 0))),
             late.eq(self.busy & ~progress & (spare == 1)),
         ]

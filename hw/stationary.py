@@ -133,7 +133,7 @@ class Stationary(wiring.Component):
 
     A sweep is offered in the cycle in which its last row is read, so sweeps can follow each other
     every Tm cycles (weight-gradient mode: Tn, in which the lane addresses of B are made). An
-    instruction is taken together with the last sweep of the one before; its first sweep is
+    instruction is taken in the cycle after the last sweep of the one before; its first sweep is
     offered Tm cycles later (a_pix: Tn - 1 + Tm; weight-gradient mode: Tn), not counting the cycles
     in which `beside` keeps it from buffer A. No multipliers, no RAM.
 
@@ -180,7 +180,8 @@ class Stationary(wiring.Component):
         accept, start = Signal(), Signal()
         m.d.comb += [
             start.eq(self.o.valid & self.o.ready),
-            self.i.ready.eq(~busy | (start & sweep.tail)),
+            # known from a register, as very much is taken over
+            self.i.ready.eq(~busy),
             accept.eq(self.i.valid & self.i.ready),
         ]
         with m.If(start):

@@ -91,7 +91,7 @@ class VectorPipeline(wiring.Component):
     @property
     def stages(self):
         """Cycle after `en` at which each result is there, by name."""
-        mul, add = FloatMul.LATENCY, FloatAdd.LATENCY
+        mul, add = 1 + FloatMul.LATENCY, FloatAdd.LATENCY
         sum1 = mul + add
         return {"product": mul, "sum": sum1, "result": sum1 + 1,
                 "operand": sum1 + 1 + ToOperand.LATENCY, "momentum": sum1 + add,
@@ -134,6 +134,13 @@ class VectorPipeline(wiring.Component):
         def any_overflow(made):
             return Cat(unit.overflow for unit in made).any()
 
+        def factors(unit, name, a, b):
+            """Give `unit` what it multiplies; the way to the multipliers of a chip takes a cycle."""
+            for port, value in ((unit.a, a), (unit.b, b)):
+                near = Signal(32, name=f"near_{name}_{port.name}", reset_less=True)
+                m.d.sync += near.eq(value)
+                m.d.comb += port.eq(near)
+
         multiply, momentum, rate = (units(f"mul{k}", FloatMul) for k in (1, 2, 3))
         add, update, subtract = (units(f"add{k}", FloatAdd) for k in (1, 2, 3))
         convert = units("convert", lambda: ToOperand(self.config))
@@ -153,12 +160,8 @@ class VectorPipeline(wiring.Component):
         factor = Signal(32)
         m.d.comb += factor.eq(Mux(steps.scale | steps.sgd, steps.imm0, _ONE))
         for i in range(vlanes):
-            m.d.comb += [
-                multiply[i].a.eq(Mux(steps.sgd, self.opd[i], self.x[i])),
-                multiply[i].b.eq(factor),
-                add[i].a.eq(multiply[i].o),
-                add[i].b.eq(side[i]),
-            ]
+            factors(multiply[i], f"product_{i}", Mux(steps.sgd, self.opd[i], self.x[i]), factor)
+            m.d.comb += [add[i].a.eq(multiply[i].o), add[i].b.eq(side[i])]
 
         # ReLU, mask, conversion
         keep = [~steps.mask | (~opd[31] & opd.any()) for opd in self.opd]
@@ -175,10 +178,10 @@ class VectorPipeline(wiring.Component):
         w = delayed("w", self.opd, stages["step"])
         lr, = delayed("lr", [steps.lr], stages["momentum"])
         for i in range(vlanes):
+            factors(momentum[i], f"momentum_{i}", self.mom[i], mu)
+            factors(rate[i], f"step_{i}", update[i].o, lr)
             m.d.comb += [
-                momentum[i].a.eq(self.mom[i]), momentum[i].b.eq(mu),
                 update[i].a.eq(moved[i]), update[i].b.eq(add[i].o),
-                rate[i].a.eq(update[i].o), rate[i].b.eq(lr),
                 subtract[i].a.eq(w[i]),
                 subtract[i].b.eq(Cat(rate[i].o[:31], ~rate[i].o[31] & rate[i].o.any())),
             ]

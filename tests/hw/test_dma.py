@@ -296,7 +296,7 @@ def test_read_full_rate(name, descriptors, latency):
     assert len(beats) == 300
     # one start, then a beat per cycle: Bursts, the command register, the memory, the FIFO
     assert stamps[-1] - stamps[0] <= 299 + (len(descriptors) > 1)
-    assert stamps[0] <= 9 + latency + 32 * (name == "touching")
+    assert stamps[0] <= 10 + latency + 32 * (name == "touching")
 
 
 @pytest.mark.parametrize("name, descriptors", [

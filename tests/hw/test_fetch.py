@@ -101,9 +101,9 @@ def test_cycles(name, latency):
         if n >= ahead:
             commands[n] = max(commands[n], taken[(n - ahead + 1) * burst - 1] + 2)
         for k in range(burst):
-            taken.append(max(commands[n] + latency + 2 + k, *(t + 1 for t in taken[-1:]), 0))
+            taken.append(max(commands[n] + latency + 3 + k, *(t + 1 for t in taken[-1:]), 0))
     assert stamps == taken
-    assert stamps[128] - stamps[64] == max(64, latency + burst + 3)
+    assert stamps[128] - stamps[64] == max(64, latency + burst + 4)
 
 
 def test_instructions_follow_closely_behind_memory():
@@ -118,7 +118,7 @@ def test_halt(cycle):
     config = CONFIGS["w128_long"]
     beats, _, memory = fetch(config, 60, 0x1000, latency=5, halt_at=cycle)
     assert len(beats) == sum(length for _, length in memory.reads)
-    assert len(memory.reads) == sum(asked <= cycle for asked in (1, 2, 41, 73, 105))
+    assert len(memory.reads) == sum(asked <= cycle for asked in (1, 2, 42, 74, 106))
 
 
 def test_type_of_config():

@@ -59,12 +59,14 @@ class Unit_:
                 inside.append(cycle + self.delay(len(self.accepted)))
             done = bool(inside) and inside[0] <= cycle
             ctx.set(dut.done, done)
-            if done:
-                inside.pop(0)
-                self.done.append(cycle)
+            # tokens come a cycle after
+            if self.done and self.done[-1] == cycle - 1:
                 self.given.append(ctx.get(dut.give))
             else:
                 assert ctx.get(dut.give) == 0
+            if done:
+                inside.pop(0)
+                self.done.append(cycle)
             if take := ctx.get(dut.take):
                 self.taken.append((cycle, take))
                 for v in range(3):
@@ -94,7 +96,7 @@ def test_random(name, seed):
     rng = random.Random(seed)
     program = [instruction(rng) for _ in range(12)]
     bench = Unit_(CONFIGS[name], program, seed=seed, stall=0.3, slots=rng.choice([1, 8]),
-                  delay=lambda k: random.Random(k).choice([0, 1, 40]),
+                  delay=lambda k: random.Random(k).choice([1, 2, 40]),
                   tokens=lambda cycle: random.Random(cycle).randrange(1 << 10) & 7).run()
     assert [words for _, words in bench.accepted] == program
     assert bench.given == [words[0] >> 8 & 15 for words in program]
@@ -113,7 +115,7 @@ def test_cycles(name):
     per = BYTES // config.beat_bytes
     assert bench.accepted[0][0] - bench.first == per + 3
     times = [cycle for cycle, _ in bench.accepted]
-    assert [b - a for a, b in zip(times, times[1:], strict=False)] == [per + 2] * 4
+    assert [b - a for a, b in zip(times, times[1:], strict=False)] == [per + 3] * 4
 
 
 def test_waits_for_every_token():
@@ -128,11 +130,11 @@ def test_waits_for_every_token():
 
 
 def test_done_with_the_handover():
-    """A unit may be done in the cycle in which it accepts."""
+    """A unit may be done in the cycle after it accepts."""
     rng = random.Random(2)
     program = [instruction(rng, wait=0) for _ in range(6)]
-    bench = Unit_(CONFIGS["w128"], program, delay=lambda k: 0).run()
-    assert bench.done == [cycle for cycle, _ in bench.accepted]
+    bench = Unit_(CONFIGS["w128"], program, delay=lambda k: 1).run()
+    assert bench.done == [cycle + 1 for cycle, _ in bench.accepted]
     assert bench.given == [words[0] >> 8 & 15 for words in program]
     assert not any(executing for executing, _, _ in bench.levels)
 

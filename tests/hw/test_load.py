@@ -239,19 +239,20 @@ def run(config, instructions, seed, latency=1, stall=0.0, special=0.2, limit=200
     sim.add_testbench(wait)
     sim.run()
 
-    expected, stamps, last = [], [], -1
+    expected, stamps, earlier, last = [], [], [], -1
     data, tags = iter(handed["port"]), iter(handed["tags"])
     for f, offered in zip(instructions, offers, strict=True):
         cycles = reference(config, memory, f)
         accepted = offered
         if stamps:
             _, t, passed = stamps[-1]
-            accepted = max(offered, t + len(passed) + 1, *passed[-2:-1])
+            accepted = max(offered, t + len(passed) + 1, *(v + 1 for v in earlier[-3:-2]))
         passed = []
         for k, (arrived, what) in enumerate(zip(arrivals(config, f, data, tags), cycles,
                                                 strict=True)):
-            last = max(accepted + 3 + k, arrived and arrived + 4, last + 1)
+            last = max(accepted + 3 + k, arrived and arrived + 5, last + 1)
             passed.append(last)
+            earlier.append(last)
             expected += [(last, event) for event in what]
         expected.append((last, DONE))
         stamps.append((offered, accepted, passed))
@@ -299,7 +300,7 @@ def unpool(**changes):
 def test_one_beat_per_cycle():
     f = plain(d_len=300, n0=30, n1=10, hi0=30, hi1=10, a1=30)
     *_, [(offered, _, passed)] = run(Config(), [f], 1, latency=12)
-    assert passed == list(range(offered + 20, offered + 320))
+    assert passed == list(range(offered + 21, offered + 321))
 
 
 def test_padding_takes_one_cycle_per_beat():
@@ -312,7 +313,7 @@ def test_next_instruction_is_read_ahead():
     *_, stamps = run(Config(), [plain(d_len=32, d_base=256 * i, n1=8, hi1=8) for i in range(8)], 3,
                      latency=15)
     starts = [accepted for _, accepted, _ in stamps]
-    assert starts[1] - starts[0] == 33 + 20  # memory is waited for once
+    assert starts[1] - starts[0] == 33 + 21  # memory is waited for once
     assert [b - a for a, b in zip(starts[1:], starts[2:], strict=False)] == [33] * 6
 
 
@@ -322,9 +323,9 @@ def test_windows_take_one_cycle_per_position():
                      latency=9)
     count = 2 * 3 * 3 * 2 * 12
     offered, _, passed = stamps[0]
-    assert passed == list(range(offered + 8 + 11, offered + 8 + 11 + count))
+    assert passed == list(range(offered + 9 + 11, offered + 9 + 11 + count))
     first, *_, last = [accepted for _, accepted, _ in stamps]
-    assert last - first == 16 + 3 * (count + 1) + 17  # memory is waited for once
+    assert last - first == 16 + 3 * (count + 1) + 18  # memory is waited for once
 
 
 def test_masked_windows_need_no_beats():

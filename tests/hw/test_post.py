@@ -270,7 +270,7 @@ class Schedule:
     def operands(self, name, fp32, vectors):
         """When the words of each vector are there."""
         share = 1 if fp32 or self.config.fmt == "fp32" else 2
-        beats = [next(self.beats[name]) + 3 for _ in range(vectors // share)]
+        beats = [next(self.beats[name]) + 4 for _ in range(vectors // share)]
         return [beats[k // share] for k in range(vectors)]
 
     def instruction(self, insn, gap):
@@ -279,7 +279,7 @@ class Schedule:
         self.accepts.append(self.accept)
         turn = max(self.accept + 1, self.last_vector + gap - 1)
         if insn["bias"]:
-            turn = max(turn, [next(self.beats["opd"]) for _ in range(groups)][-1] + 4)
+            turn = max(turn, [next(self.beats["opd"]) for _ in range(groups)][-1] + 5)
             if self.operand:  # the bias follows those of the instruction before
                 turn = max(turn, self.last_vector + 1 + groups)
         pixels = insn["p2"] * insn["p1"] * insn["p0"]

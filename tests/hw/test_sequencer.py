@@ -207,14 +207,14 @@ def test_cycles(name):
     bench.check(program)
     times = [cycle for cycle, _ in bench.accepted[Unit.COMPUTE]]
     if config.max_burst >= 4 * beats:  # one burst
-        assert [b - a for a, b in zip(times, times[1:], strict=False)] == [beats + 2] * 2
+        assert [b - a for a, b in zip(times, times[1:], strict=False)] == [beats + 3] * 2
 
-    # a token given in cycle t: the waiting instruction is offered in cycle t + 3
+    # a token given in cycle t: the waiting instruction is offered in cycle t + 4
     program = [instruction(Unit.LOAD_B, signal=[Unit.COMPUTE]),
                instruction(Unit.COMPUTE, wait=[Unit.LOAD_B])]
     bench = Bench(config, [*program, END], work=lambda mark: 400).run()
     bench.check(program)
-    assert bench.accepted[Unit.COMPUTE][0][0] == bench.completed[Unit.LOAD_B][0] + 3
+    assert bench.accepted[Unit.COMPUTE][0][0] == bench.completed[Unit.LOAD_B][0] + 4
 
 
 def test_masks_stay_with_their_instructions():

@@ -164,7 +164,7 @@ def schedule(config, program, offered, loop):
     start = last_issue = -1000  # of the sweep before
     sel_until = -1000
     for f, when in zip(program, offered, strict=True):
-        begin = max(when, start)
+        begin = max(when, start + 1)
         accepted.append(begin)
         issues.append([])
         n = len(visits(config, f))

@@ -250,7 +250,7 @@ def test_flush(latency):
 @pytest.mark.parametrize("cycles, fill", [
     (2, lambda asm: asm.add(None, asm.zero, asm.zero)),
     (3, lambda asm: asm.count_down(asm.register(), "on")),
-    (6, lambda asm: asm.fmul(None, asm.zero, asm.zero))])
+    (7, lambda asm: asm.fmul(None, asm.zero, asm.zero))])
 def test_cycles(cycles, fill):
     """Of ten words, by the host's register."""
     def found(code):
