@@ -95,30 +95,35 @@ class LiteDRAMPort(wiring.Component):
         active = Signal()
         left = Signal(9, reset_less=True)  # beats after this one
         outside = Signal()
-        low = self.cmd_addr[:low_bits]
         held = Signal(range(self.DEPTH + 1))  # beats to be written, not announced
         room = Signal(range(self.DEPTH + 1), init=self.DEPTH)  # beats that may be asked for
         begins, ends = Signal(), Signal()  # a command of the first, the last word of a beat
         do_cmd = Signal()
+        # as much depends on a command in its cycle: what it is, and whether there is some of either
+        first, final, final_beat = (Signal(name=name, reset_less=True)
+                                    for name in ("first", "final", "final_beat"))
+        some_held, some_room = Signal(), Signal(init=1)
         m.d.comb += [
-            self.cmd_valid.eq(active & (low.any() | Mux(self.cmd_we, held.any(), room.any()))),
+            self.cmd_valid.eq(active & (~first | Mux(self.cmd_we, some_held, some_room))),
             do_cmd.eq(self.cmd_valid & self.cmd_ready),
-            begins.eq(do_cmd & ~low.any()),
-            ends.eq(do_cmd & low.all()),
+            begins.eq(do_cmd & first),
+            ends.eq(do_cmd & final),
         ]
         with m.If(do_cmd):
-            m.d.sync += self.cmd_addr.eq(self.cmd_addr + 1)
+            following = (self.cmd_addr + 1)[:len(self.cmd_addr)]
+            m.d.sync += [self.cmd_addr.eq(following), first.eq(final),
+                         final.eq(following[:low_bits].all())]
         with m.If(ends):
-            m.d.sync += left.eq(left - 1)
+            m.d.sync += [left.eq(left - 1), final_beat.eq(left == 1)]
 
         # the next burst: of the other direction if there is one
         over, beyond = Signal(), Signal()
         chosen = Signal(Command)
-        may_write = writes.r_rdy & held.any()
+        may_write = writes.r_rdy & some_held
         some = reads.r_rdy | may_write
         do_write = may_write & ~(self.cmd_we & reads.r_rdy)
         m.d.comb += [
-            over.eq(~active | (ends & (left == 0))),
+            over.eq(~active | (ends & final_beat)),
             chosen.eq(Mux(do_write, writes.r_data, reads.r_data)),
             beyond.eq(chosen.addr[byte_bits + self._addr_bits:].any()),
             writes.r_en.eq(over & do_write),
@@ -131,6 +136,8 @@ class LiteDRAMPort(wiring.Component):
                 self.cmd_addr.eq(chosen.addr[byte_bits:]),
                 outside.eq(beyond),
                 left.eq(chosen.len - 1),
+                final_beat.eq(chosen.len == 1),
+                first.eq(1), final.eq(0),
             ]
         m.d.sync += self.error.eq(over & some & beyond)
 
@@ -155,7 +162,7 @@ class LiteDRAMPort(wiring.Component):
         m.submodules.notes = notes = SyncFIFO(width=2, depth=self.DEPTH)
         last, inside = notes.r_data
         m.d.comb += [
-            notes.w_data.eq(Cat(left == 0, ~outside)),
+            notes.w_data.eq(Cat(final_beat, ~outside)),
             notes.w_en.eq(begins & self.cmd_we),
             notes.r_en.eq(last_word),
             self.wdata_we.eq(inside.replicate(len(self.wdata_we))),
@@ -177,8 +184,8 @@ class LiteDRAMPort(wiring.Component):
 
         stored = self.write.data.valid & self.write.data.ready
         taken = self.read.data.valid & self.read.data.ready
-        m.d.sync += [
-            held.eq(held + stored - (begins & self.cmd_we)),
-            room.eq(room + taken - (begins & ~self.cmd_we)),
-        ]
+        for count, some, more, less in ((held, some_held, stored, begins & self.cmd_we),
+                                        (room, some_room, taken, begins & ~self.cmd_we)):
+            m.d.sync += [count.eq(count + more - less),
+                         some.eq(more | (count > 1) | (some & ~less))]
         return m
