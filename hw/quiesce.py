@@ -31,7 +31,7 @@ class Quiesce(wiring.Component):
     idle : Out(1)
         Nothing is outstanding.
     read_beat, write_beat : Out(1)
-        A beat passes.
+        A beat has passed in the cycle before.
 
     Raises
     ------
@@ -72,9 +72,10 @@ class Quiesce(wiring.Component):
         to_read = Signal(14)
         accept = command(self.read, self.bus_read, ~to_read[-1])
         wiring.connect(m, wiring.flipped(self.read.data), wiring.flipped(self.bus_read.data))
-        m.d.comb += self.read_beat.eq(self.read.data.valid & self.read.data.ready)
+        reads, writes = Signal(), Signal()  # a beat passes
+        m.d.comb += reads.eq(self.read.data.valid & self.read.data.ready)
         # commands are accepted late: sums are there before
-        left = to_read - self.read_beat
+        left = to_read - reads
         m.d.sync += to_read.eq(Mux(accept, left + self.read.cmd.payload.len, left))
 
         # beats pass only after their command, so that none is left over; `to_write` counts those
@@ -88,18 +89,20 @@ class Quiesce(wiring.Component):
             bus.valid.eq(port.valid & some_to_write),
             bus.payload.eq(port.payload),
             port.ready.eq(bus.ready & some_to_write),
-            self.write_beat.eq(bus.valid & bus.ready),
+            writes.eq(bus.valid & bus.ready),
             self.write.ack.eq(self.bus_write.ack),
         ]
         # that a beat passes is known late: it chooses between sums that are there before
         cmd = self.bus_write.cmd
         announced = to_write + Mux(cmd.valid & cmd.ready, cmd.payload.len, 0)
         m.d.sync += [
-            to_write.eq(Mux(self.write_beat, announced - 1, announced)),
+            to_write.eq(Mux(writes, announced - 1, announced)),
             some_to_write.eq((cmd.valid & cmd.ready) | (to_write > 1)
-                             | (some_to_write & ~self.write_beat)),
+                             | (some_to_write & ~writes)),
             to_ack.eq(Mux(accept, to_ack + 1, to_ack) - self.bus_write.ack),
         ]
 
+        # those who count beats are far away
+        m.d.sync += [self.read_beat.eq(reads), self.write_beat.eq(writes)]
         m.d.comb += self.idle.eq((to_read == 0) & (to_ack == 0))
         return m

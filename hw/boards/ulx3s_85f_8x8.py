@@ -1,4 +1,4 @@
-"""ULX3S with half the array of ulx3s-85f, at a clock that it reaches."""
+"""ULX3S with half the array of ulx3s-85f."""
 
 from dataclasses import replace
 
@@ -13,10 +13,10 @@ BOARD = replace(
     name="ulx3s-85f-8x8",
     description="ULX3S, LFE5U-85F: 8x8 bf16, 32 MB SDRAM of 16 bits",
     config=replace(ulx3s_85f.BOARD.config, tn=8),
-    clock_hz=62.5e6,
+    clock_hz=70e6,
     # refreshes come after fewer of these cycles and take fewer: within 3 % of LiteDRAM
     # (tests/sim/test_sdram_profiles.py)
-    timing=replace(ulx3s_85f.BOARD.timing, refresh_interval=488, refresh_cycles=10),
+    timing=replace(ulx3s_85f.BOARD.timing, refresh_interval=547, refresh_cycles=11),
 )
 
 

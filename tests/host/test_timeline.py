@@ -65,13 +65,13 @@ def done(prediction, unit):
 
 
 def test_computes_follow_without_a_gap():
-    """Each is accepted a cycle before the last sweep of the one before, and hides its fill."""
+    """Each is accepted with the first vector of the last sweep before, and hides its fill."""
     found = run(*[(Unit.COMPUTE, compute(3, 200))] * 4)
     machine = Machine(PORTS, PLAIN)
     first = starts(found, Unit.COMPUTE)[0] + machine.sweeps(compute(3, 200)).fill
     assert done(found, Unit.COMPUTE) == [
         first + 600 * n - 1 + machine.compute_latency for n in (1, 2, 3, 4)]
-    assert starts(found, Unit.COMPUTE)[1:] == [first + 600 * n - 200 - 1 for n in (1, 2, 3)]
+    assert starts(found, Unit.COMPUTE)[1:] == [first + 600 * n - 200 for n in (1, 2, 3)]
     assert column(found, Unit.COMPUTE, "active") == [600] * 4
 
 
@@ -83,8 +83,8 @@ def test_a_short_last_sweep_waits_for_the_next_tile():
     assert second - first == 1  # during 80 vectors 64 rows are read
     found = run(*[(Unit.COMPUTE, compute(4, 10)), (Unit.COMPUTE, compute(1, 1))], config=wide)
     first, second = done(found, Unit.COMPUTE)
-    # accepted a cycle before a sweep of ten, its vector comes Tm + 1 later
-    assert second - first == 64 - 10 + 1
+    # accepted with the first vector of a sweep of ten, its vector comes Tm + 1 later
+    assert second - first == 64 - 10 + 2
 
 
 # LOAD
@@ -106,7 +106,7 @@ def test_the_first_load_shows_latency_and_the_next_ones_do_not():
     assert np.diff(far).tolist() == [301] * 4
     farther = done(run(*[(Unit.LOAD_A, load(300))] * 5, timing=MemoryTiming(latency=58)),
                    Unit.LOAD_A)
-    assert np.diff(farther).tolist() == [320] * 4
+    assert np.diff(farther).tolist() == [321] * 4
 
 
 def test_padding_that_comes_first_hides_latency():
@@ -229,11 +229,11 @@ def test_posts_complete_in_order():
 # tokens, queues, fetch
 
 
-def test_a_token_is_of_use_three_cycles_later():
+def test_a_token_is_of_use_four_cycles_later():
     found = run((Unit.LOAD_A, load(padding=1000), "", "a"), (Unit.COMPUTE, compute(2, 300), "a"),
                 (Unit.LOAD_B, load(padding=50), "", "b"), (Unit.COMPUTE, compute(2, 300), "b"))
     loaded, first = done(found, Unit.LOAD_A)[0], starts(found, Unit.COMPUTE)[0]
-    assert first == loaded + 3
+    assert first == loaded + 4
     waited, more = column(found, Unit.COMPUTE, "starved")
     assert 0 < loaded - waited < 100 and more == 0
 
@@ -242,8 +242,8 @@ def test_results_are_drained_after_they_are_there():
     found = run((Unit.COMPUTE, compute(2, 300), "", "x"), (Unit.POST, post(300), "x", "y"),
                 (Unit.COMPUTE, compute(2, 300), "", "x"))
     ended, again = done(found, Unit.COMPUTE)
-    assert starts(found, Unit.POST) == [ended + 3]
-    assert starts(found, Unit.COMPUTE)[1] == done(found, Unit.POST)[0] + 3
+    assert starts(found, Unit.POST) == [ended + 4]
+    assert starts(found, Unit.COMPUTE)[1] == done(found, Unit.POST)[0] + 4
     assert again > done(found, Unit.POST)[0] + 600
 
 
@@ -369,7 +369,7 @@ def test_a_program_comes_at_the_pace_of_memory():
     """Short instructions, one after the other: each takes its beats' time of the channel."""
     items = [(Unit.LOAD_A, load(padding=1))] * 100
     fast, slow = (run(*items, timing=MemoryTiming(latency=10, beat_cycles=b)) for b in (1, 4))
-    assert np.diff(starts(fast, Unit.LOAD_A))[20:].mean() <= BEATS + 2
+    assert np.diff(starts(fast, Unit.LOAD_A))[20:].mean() <= BEATS + 3
     assert np.diff(starts(slow, Unit.LOAD_A))[20:].mean() >= 4 * BEATS
 
 

@@ -183,9 +183,9 @@ def test_records(device):
     assert records["LOAD_A"]["active"].tolist() == [32, 7]
     assert records["LOAD_B"]["active"].tolist() == [5, 3]
     first = records["LOAD_B"][0]
-    # `done` is known a cycle later, the token is there in the next, the instruction is offered in
-    # the one after that
-    assert first["start"] == records["LOAD_A"]["done"][1] + 3
+    # `done` is known a cycle later, the token is given in the next and there in the one after, in
+    # which the instruction is taken from the queue, to be offered in the next
+    assert first["start"] == records["LOAD_A"]["done"][1] + 4
     assert 0 < first["starved"] == counters.starved["LOAD_B"]
     for unit in UNITS:
         own = records[unit]
