@@ -192,7 +192,7 @@ def test_records(device):
         assert own["active"].sum() == counters.active[unit]
         assert own["starved"].sum() == counters.starved[unit]
         executing = {cycle for record in own
-                     for cycle in range(int(record["start"]) + 1, int(record["done"]) + 2)}
+                     for cycle in range(int(record["start"]) + 2, int(record["done"]) + 2)}
         assert len(executing) == counters.busy[unit]
         assert all(cycle < counters.cycles for cycle in executing)
         assert all(own["start"][1:] >= own["start"][:-1])
