@@ -206,7 +206,8 @@ def _route(command, seed):
 def _slowest(result, plan):
     """The clock net with the least to spare: (what it reaches by what it has to, Hz).
 
-    It has to reach its constraint, but not more than the design's clock: a constraint may aim higher.
+    It has to reach its constraint, but not more than the clock of the design: constraints may aim
+    higher.
     """
     return min(
         (c["achieved"] / min(c["constraint"], plan.target_hz / 1e6), c["achieved"] * 1e6)

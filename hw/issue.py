@@ -34,7 +34,7 @@ class Issue(wiring.Component):
     o : Out(stream.Signature(512))
         The instruction, its tokens taken.
     done : In(1)
-        The unit has completed its oldest instruction; the cycle after its acceptance at the earliest.
+        The unit has completed its oldest instruction, accepted in the cycle before or earlier.
     halt : In(1)
         Offer no further instruction.
     tokens : In(4)

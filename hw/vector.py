@@ -135,7 +135,7 @@ class VectorPipeline(wiring.Component):
             return Cat(unit.overflow for unit in made).any()
 
         def factors(unit, name, a, b):
-            """Give `unit` what it multiplies; the way to the multipliers of a chip takes a cycle."""
+            """Give `unit` what it multiplies; the way to a chip's multipliers takes a cycle."""
             for port, value in ((unit.a, a), (unit.b, b)):
                 near = Signal(32, name=f"near_{name}_{port.name}", reset_less=True)
                 m.d.sync += near.eq(value)
