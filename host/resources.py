@@ -36,8 +36,8 @@ LIMITS = {"luts": 0.85, "blocks": 0.9}
 TILE = ("tile buffers", "accumulators")
 DMA_DEPTH = 64  # least depth of the FIFO of a DMA
 MICRO = {  # logic cells of an iCE40
-    "array": 2956,
-    "processor": 880,
+    "array": 2989,
+    "processor": 875,
     "link": 580,
     "memory": 182,
     "UART, arbiters": 194,
@@ -221,10 +221,10 @@ def luts(config):
         "stationary": 52 * tn + 925,
         "moving": 26 * tn + 700,
         "operands": 70 + 24.5 * tn + 12.5 * tm,
-        "LOAD": 2 * (2924 + 60 * lanes + 0.94 * beat),
+        "LOAD": 2 * (2985 + 60 * lanes + 0.94 * beat),
         "POST": 3400 * config.vlanes + 6350,
         "sequencer": 1490 - 2.1 * beat + ram,
-        "ports of the core": 830 + 1.3 * beat,
+        "ports of the core": 865 + 1.3 * beat,
         "registers": 2200,
         "link": 485 + 1.05 * beat,
         "memory": 1330 + 4 * beat,
