@@ -195,7 +195,7 @@ class _Timeline:
                 return
         for other in wait:
             tokens[other][unit] -= 1
-        full = max(queue.entered[number] + self.beats + 2, queue.accepted + self.beats + 2)
+        full = max(queue.entered[number], queue.accepted) + self.beats + 2
         time = max(full + 1, now + HANDOVER)
         queue.starved.append(max(0, time - full - 1))
         queue.offered = True

@@ -91,6 +91,16 @@ def _pack(m, sign, exponent, fraction, guard, sticky, nonzero):
     return Mux(normal, Cat(Mux(overflow, MAX_FINITE, rounded)[:31], sign), 0), overflow
 
 
+def _round(m, unit, sign, exponent, normal, sticky):
+    """The last cycle of NormalAdd and FloatMul: rounds `normal`, 1.fraction and the guard bit, into
+    the registers behind `o` and `overflow` of `unit`."""
+    r5_bits = Signal(32, reset_less=True)
+    r5_overflow = Signal(reset_less=True)
+    bits, overflow = _pack(m, sign, exponent, normal[1:24], normal[0], sticky, normal[24])
+    m.d.sync += [r5_bits.eq(bits), r5_overflow.eq(overflow)]
+    m.d.comb += [unit.o.eq(r5_bits), unit.overflow.eq(r5_overflow)]
+
+
 class NormalAdd(wiring.Component):
     """o = a + b, exact, rounded once to fp32.
 
@@ -188,13 +198,7 @@ class NormalAdd(wiring.Component):
             r4_sign.eq(r3_sign),
         ]
 
-        # round
-        r5_bits = Signal(32, reset_less=True)
-        r5_overflow = Signal(reset_less=True)
-        bits, overflow = _pack(m, r4_sign, r4_exp, r4_normal[1:24], r4_normal[0], r4_sticky,
-                               r4_normal[24])
-        m.d.sync += [r5_bits.eq(bits), r5_overflow.eq(overflow)]
-        m.d.comb += [self.o.eq(r5_bits), self.overflow.eq(r5_overflow)]
+        _round(m, self, r4_sign, r4_exp, r4_normal, r4_sticky)
         return m
 
 
@@ -281,13 +285,7 @@ class FloatMul(wiring.Component):
         m.d.comb += normal.eq(Mux(product[47], product, product << 1))
         m.d.sync += [r4_normal.eq(normal[23:]), r4_sticky.eq(normal[:23].any()),
                      r4_exp.eq(r3_exp + product[47]), r4_sign.eq(r3_sign)]
-
-        r5_bits = Signal(32, reset_less=True)
-        r5_overflow = Signal(reset_less=True)
-        bits, overflow = _pack(m, r4_sign, r4_exp, r4_normal[1:24], r4_normal[0], r4_sticky,
-                               r4_normal[24])
-        m.d.sync += [r5_bits.eq(bits), r5_overflow.eq(overflow)]
-        m.d.comb += [self.o.eq(r5_bits), self.overflow.eq(r5_overflow)]
+        _round(m, self, r4_sign, r4_exp, r4_normal, r4_sticky)
         return m
 
 
