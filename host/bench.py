@@ -173,9 +173,8 @@ def result(name, board, step, measured, forecast, programs, at=None):
         for key in ("macs", "rtl_cycles", "predicted_cycles", "bytes")
     }
     cycles = total["rtl_cycles"] or total["predicted_cycles"]
-    peak = board.config.tm * board.config.tn
     total["error"] = _error(total["rtl_cycles"], total["predicted_cycles"])
-    total["utilisation"] = total["macs"] / (cycles * peak) if cycles else None
+    total["utilisation"] = total["macs"] / (cycles * board.config.macs) if cycles else None
     total["seconds"] = cycles / board.clock_hz if cycles else None
     return {
         "net": name,

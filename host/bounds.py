@@ -78,4 +78,4 @@ def bounds(window, kind, config, timing, fused=True, held=False):
     else:
         moved = max(read / config.read_ports, written / config.write_ports)
     beats = moved / config.beat_bytes
-    return Bounds(-(-macs // (config.tm * config.tn)), beats * float(timing.beat_cycles), least)
+    return Bounds(-(-macs // config.macs), beats * float(timing.beat_cycles), least)

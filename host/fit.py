@@ -178,7 +178,7 @@ def fit(module, shape, board, batch, momentum=False, notify=lambda text, done, t
             one,
             resources(one, chip.technology),
             found[one],
-            macs / (found[one] * one.tm * one.tn),
+            macs / (found[one] * one.macs),
         )
         for one in shown
     ]

@@ -80,7 +80,7 @@ class PassTime:
     def utilisation(self, config):
         """Share of the multipliers that did useful work in the cycles of the pass; None if it has
         no cycles."""
-        return self.macs / (self.cycles * config.tm * config.tn) if self.cycles else None
+        return self.macs / (self.cycles * config.macs) if self.cycles else None
 
 
 def pass_macs(network, images):

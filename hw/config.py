@@ -117,6 +117,12 @@ class Config:
         return _log2(self.tn)
 
     @property
+    def macs(self):
+        """Multiply-accumulates per cycle with every multiplier of the array busy: the small core
+        has those of one row."""
+        return (1 if self.core == "micro" else self.tm) * self.tn
+
+    @property
     def beat_bytes(self):
         return self.beat_bits // 8
 

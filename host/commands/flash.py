@@ -16,7 +16,8 @@ DESCRIPTION = """\
 Load the bitstream that `gradgate build` has made onto the board at USB, with openFPGALoader, which
 has to be installed (https://trabucayre.github.io/openFPGALoader). It is lost without power, unless
 --keep puts it into the board's flash memory. Then: gradgate selftest --device
-serial://PORT?board=BOARD"""
+"serial://PORT?board=BOARD"\
+"""
 
 TOOL = "openFPGALoader"
 

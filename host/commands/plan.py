@@ -158,8 +158,7 @@ def _rows(found, profile):
             "array_cycles",
         )
     }
-    peak = config.tm * config.tn
-    total["utilisation"] = total["macs"] / (total["predicted_cycles"] * peak)
+    total["utilisation"] = total["macs"] / (total["predicted_cycles"] * config.macs)
     total["seconds"] = total["predicted_cycles"] / profile.clock_hz
     bounded = [row for row in rows if row["bounds"]]
     total["bounds"] = {

@@ -241,7 +241,7 @@ def _report(args, console, profile, training, parameters, wall):
         "test_accuracy": training.accuracies[-1][1],
         "train_macs": macs,
         "cycles": cycles,
-        "mac_utilisation": macs / (cycles * config.tm * config.tn) if cycles else None,
+        "mac_utilisation": macs / (cycles * config.macs) if cycles else None,
         "board_s": cycles / profile.clock_hz if cycles else None,
         "wall_s": wall,
     }
@@ -251,7 +251,7 @@ def _report(args, console, profile, training, parameters, wall):
     if cycles:
         console.print(
             f"{cycles:,} device cycles for training, {result['mac_utilisation']:.1%} of the "
-            f"{config.tm}x{config.tn} multipliers busy; {result['board_s']:.2f} s of the "
+            f"{config.macs} multipliers busy; {result['board_s']:.2f} s of the "
             f"device's time at {profile.clock_hz / 1e6:g} MHz, transfers from the host not counted"
         )
     console.print(f"wrote {args.out / 'checkpoint.pt'} and {args.out / 'loss.png'}")

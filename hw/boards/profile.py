@@ -146,7 +146,5 @@ class Board:
 
     @property
     def peak_macs(self):
-        """Multiply-accumulates per second with every multiplier of the array busy: the small core
-        has those of one row."""
-        rows = 1 if self.config.core == "micro" else self.config.tm
-        return rows * self.config.tn * self.clock_hz
+        """Multiply-accumulates per second with every multiplier of the array busy."""
+        return self.config.macs * self.clock_hz

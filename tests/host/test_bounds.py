@@ -32,6 +32,13 @@ def test_a_small_layer_by_hand(kind, read, written):
     assert found.dram_cycles == 4 * (read + written) / 8 * 2.5
 
 
+def test_the_small_core_has_the_multipliers_of_one_row():
+    w = Window(2, 3, 4, (10, 12), (5, 15), (3, 3), (2, 1), (1, 3))
+    micro = board("icebreaker")
+    macs = 2 * 75 * 4 * 3 * 9
+    assert bounds(w, "forward", micro.config, micro.timing).compute_cycles == -(-macs // 4)
+
+
 def test_directions_and_ports_at_once():
     w = Window(2, 3, 4, (10, 12), (5, 15), (3, 3), (2, 1), (1, 3))
     config = Config(tm=4, tn=8, fmt="fp32", beat_bits=64, a_depth=64, b_depth=128, acc_depth=64,

@@ -5,6 +5,7 @@ import gradgate
 import numpy as np
 import pytest
 import torch
+from gradgate.boards import board
 from gradgate.device import UNITS
 from gradgate.graph import trace
 from gradgate.hw.config import Config
@@ -42,6 +43,7 @@ def test_a_pass_ends_with_its_last_compute():
     assert [p.cycles for p in passes] == [81, 0, 42]  # B is hidden, C ends with the program
     assert [p.macs for p in passes] == [1000, 0, 77]
     assert passes[0].utilisation(CONFIG) == 1000 / (81 * 2 * 8)
+    assert passes[0].utilisation(board("icebreaker").config) == 1000 / (81 * 4)  # one row of two
     assert passes[1].utilisation(CONFIG) is None
     load, compute = passes[0].units["LOAD_A"], passes[0].units["COMPUTE"]
     assert (load.instructions, load.busy, load.active, load.blocked) == (1, 17, 6, 11)
