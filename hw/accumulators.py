@@ -40,7 +40,8 @@ class AccRead(ConfigSignature):
 
 
 class AccWrite(ConfigSignature):
-    """The engine's writes, seen from the engine: `data` into `addr` when `en`."""
+    """The engine's writes, seen from the engine: the `data` of the next cycle into `addr` when
+    `en`."""
 
     def __init__(self, config):
         super().__init__(config, {"en": Out(1), "addr": Out(16),
@@ -65,7 +66,7 @@ class Accumulators(wiring.Component):
     drain : In(AccDrain(config))
     """
 
-    LATENCY = 2  # one for the memory, one for the choice of region
+    LATENCY = 3  # one for the way of the address, one for the memory, one for the choice of region
 
     def __init__(self, config):
         self._config = config
@@ -87,25 +88,38 @@ class Accumulators(wiring.Component):
             w_port, r_port = region.write_port(), region.read_port()
             words.append(r_port.data)
 
-            engine = Signal(name=f"engine_{r}")
+            # of each region its own: the memories are many, and far from each other
+            engine = self.read.en & (self.read.addr[top] == r)
+            r1_addr, w1_addr = (Signal(top, name=f"{name}_addr_{r}", reset_less=True)
+                                for name in ("r1", "w1"))
+            w1_en = Signal(name=f"w1_en_{r}")
+            m.d.sync += [
+                r1_addr.eq(Mux(engine, self.read.addr, self.drain.addr)),
+                w1_en.eq(self.write.en & (self.write.addr[top] == r)),
+                w1_addr.eq(self.write.addr),
+            ]
             m.d.comb += [
-                engine.eq(self.read.en & (self.read.addr[top] == r)),
-                r_port.addr.eq(Mux(engine, self.read.addr, self.drain.addr)),
-                w_port.en.eq(self.write.en & (self.write.addr[top] == r)),
-                w_port.addr.eq(self.write.addr),
+                r_port.addr.eq(r1_addr),
+                w_port.en.eq(w1_en),
+                w_port.addr.eq(w1_addr),
                 w_port.data.eq(self.write.data.as_value()),
             ]
 
-        r1_upper, r1_clear = Signal(reset_less=True), Signal(reset_less=True)
-        r1_drain_upper = Signal(reset_less=True)
-        r2_read = Signal(width, reset_less=True)
-        r2_drain = Signal(width, reset_less=True)
+        def delay(name, value, cycles):
+            for k in range(1, cycles + 1):
+                later = Signal(name=f"r{k}_{name}", reset_less=True)
+                m.d.sync += later.eq(value)
+                value = later
+            return value
+
+        upper = delay("upper", self.read.addr[top], 2)
+        clear = delay("clear", self.read.clear, 2)
+        drain_upper = delay("drain_upper", self.drain.addr[top], 2)
+        r3_read = Signal(width, reset_less=True)
+        r3_drain = Signal(width, reset_less=True)
         m.d.sync += [
-            r1_upper.eq(self.read.addr[top]),
-            r1_clear.eq(self.read.clear),
-            r2_read.eq(Mux(r1_clear, 0, Mux(r1_upper, words[1], words[0]))),
-            r1_drain_upper.eq(self.drain.addr[top]),
-            r2_drain.eq(Mux(r1_drain_upper, words[1], words[0])),
+            r3_read.eq(Mux(clear, 0, Mux(upper, words[1], words[0]))),
+            r3_drain.eq(Mux(drain_upper, words[1], words[0])),
         ]
-        m.d.comb += [self.read.data.eq(r2_read), self.drain.data.eq(r2_drain)]
+        m.d.comb += [self.read.data.eq(r3_read), self.drain.data.eq(r3_drain)]
         return m

@@ -70,7 +70,7 @@ class ComputeUnit(wiring.Component):
     @property
     def loop(self):
         """Cycles from the use of an accumulator to its next possible use."""
-        return Accumulators.LATENCY + self._accumulates[0].latency + 1
+        return Accumulators.LATENCY + self._accumulates[0].latency
 
     @property
     def latency(self):
@@ -160,8 +160,8 @@ class ComputeUnit(wiring.Component):
         m.d.comb += [
             accumulators.read.en.eq(en[before_read - 1]),
             accumulators.read.addr.eq(c), accumulators.read.clear.eq(clear),
-            accumulators.write.en.eq(en[-1]),
-            accumulators.write.addr.eq(delay("until_write", c, after_read)),
+            accumulators.write.en.eq(en[-2]),
+            accumulators.write.addr.eq(delay("until_write", c, after_read - 1)),
         ]
         overflows = []
         for r, (row, accumulate) in enumerate(zip(self._rows, self._accumulates, strict=True)):

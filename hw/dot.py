@@ -20,8 +20,6 @@ from gradgate.hw.multiplier import Multiplier
 
 __all__ = ["PartialSum", "DotRow", "Accumulate", "reduce_tree"]
 
-_STAGE_BITS = 2  # levels of a tree in one pipeline stage
-
 
 def reduce_tree(operator, values):
     """`values` reduced by `operator` as a balanced tree, in which sums grow a bit per level."""
@@ -32,8 +30,7 @@ def reduce_tree(operator, values):
     return values[0]
 
 
-def _groups(values):
-    size = 1 << _STAGE_BITS
+def _groups(values, size):
     return [values[i:i + size] for i in range(0, len(values), size)]
 
 
@@ -57,9 +54,10 @@ class PartialSum(Normal):
 class DotRow(wiring.Component):
     """The sum of tn products, aligned to the largest exponent and truncated there.
 
-    Latency `latency`, one sum per cycle: with s = ceil(lane_bits / 2), max(4, 2 + s) for the
-    products, which are given a cycle to get away from the multipliers, and their distances from the
-    largest exponent, 1 to align, s to add, 1 for the magnitude, 2 to normalise; 10 for 16 lanes. tn
+    Latency `latency`, one sum per cycle: max(4, 2 + c) for the products, which are given a cycle to
+    get away from the multipliers, and their distances from the largest exponent, which takes c
+    cycles to find: lane_bits for up to 8 lanes, half as many, rounded up, for more; then 1 to
+    align, lane_bits to add, 1 for the magnitude, 2 to normalise. 12 for 8 and for 16 lanes. tn
     multipliers of man_bits + 1 bits, no RAM.
 
     Parameters
@@ -86,17 +84,18 @@ class DotRow(wiring.Component):
         return Cat(x[self.config.man_bits:-1].any() for x in operands)
 
     @property
-    def _tree_stages(self):
-        return -(-self.config.lane_bits // _STAGE_BITS)
+    def _levels(self):
+        """Levels of the comparisons in one cycle: where there are few, their way is short."""
+        return 1 if self.config.lane_bits <= 3 else 2
 
     @property
     def _align_stage(self):
         """Cycle in which products and their distances from the largest exponent are there."""
-        return max(Multiplier.LATENCY + 1, 2 + self._tree_stages)
+        return max(Multiplier.LATENCY + 1, 2 + -(-self.config.lane_bits // self._levels))
 
     @property
     def latency(self):
-        return self._align_stage + 4 + self._tree_stages
+        return self._align_stage + 4 + self.config.lane_bits
 
     def elaborate(self, platform):
         m = Module()
@@ -136,7 +135,7 @@ class DotRow(wiring.Component):
         while len(values) > 1:
             cycle += 1
             values = [register(9, f"r{cycle}_max_{i}", reduce_tree(_larger, group))
-                      for i, group in enumerate(_groups(values))]
+                      for i, group in enumerate(_groups(values, 1 << self._levels))]
         largest = delay(9, "max", values[0], cycle, ready - 1)
 
         # align; a term -t is ~t here, and the ones it lacks are counted
@@ -157,11 +156,12 @@ class DotRow(wiring.Component):
                                   Cat(aligned, Const(0, 1)) ^ signs[lane].replicate(frame + 3)))
         ones = register(config.lane_bits + 1, f"r{cycle}_ones", reduce_tree(add, signs))
 
-        # S, but for the ones
+        # S, but for the ones; two at a time, as Yosys adds more of them with carries saved, which
+        # takes more LUTs
         while len(terms) > 1:
             cycle += 1
-            terms = [register(signed(len(terms[0]) + _STAGE_BITS), f"r{cycle}_sum_{i}",
-                              reduce_tree(add, group)) for i, group in enumerate(_groups(terms))]
+            terms = [register(signed(len(terms[0]) + 1), f"r{cycle}_sum_{i}", add(*pair))
+                     for i, pair in enumerate(_groups(terms, 2))]
         ones = delay(len(ones), "ones", ones, ready + 1, cycle)
         largest = delay(9, "max", largest, ready - 1, cycle)
 

@@ -20,6 +20,7 @@ def test_three_ports_at_once(tm, acc_depth):
     async def bench(ctx):
         expected = [(None, None)] * Accumulators.LATENCY
         compared = 0
+        coming = [0] * tm  # of the write of the cycle before
         for _ in range(600):
             read, written, drained = (random.getrandbits(16) for _ in range(3))
             engine, drain, clear = (random.random() < p for p in (0.8, 0.8, 0.2))
@@ -36,7 +37,8 @@ def test_three_ports_at_once(tm, acc_depth):
             ctx.set(dut.drain.en, drain)
             ctx.set(dut.drain.addr, drained)
             for r in range(tm):
-                ctx.set(dut.write.data[r], data[r])
+                ctx.set(dut.write.data[r], coming[r])
+            coming = data
             expected.append((
                 ([0] * tm if clear else list(words[read % len(words)])) if engine else None,
                 list(words[drained % len(words)]) if drain else None))

@@ -162,7 +162,7 @@ def test_dotacc_and_latency(fmt, tn, count):
                                 hex(vector[2]))
 
 
-@pytest.mark.parametrize("tn, cycles", [(4, 9), (8, 10), (16, 10), (32, 12), (64, 12)])
+@pytest.mark.parametrize("tn, cycles", [(4, 10), (8, 12), (16, 12), (32, 14), (64, 15)])
 def test_latencies(tn, cycles):
     for fmt in ("bf16", "fp32"):
         assert DotRow(config(fmt, tn)).latency == cycles

@@ -305,7 +305,7 @@ class Schedule:
                 self.reads.append(last)
             self.last_read, begin = last, last + 1
             for k in range(groups):
-                at = max([last + 6 + k, turn + 1, self.last_vector + 1]
+                at = max([last + 7 + k, turn + 1, self.last_vector + 1]
                          + [need[pixel * groups + k] for need in needs])
                 vectors.append(at)
                 self.last_vector = at

@@ -91,8 +91,8 @@ MUTANTS = (
            "neighbouring banks get each other's address",
            ("tests/hw/test_buffer.py",)),
     Mutant("overwrite-ignored", "hw/accumulators.py",
-           "Mux(r1_clear, 0, Mux(r1_upper, words[1], words[0]))",
-           "Mux(r1_upper, words[1], words[0])",
+           "Mux(clear, 0, Mux(upper, words[1], words[0]))",
+           "Mux(upper, words[1], words[0])",
            "`first` adds to what is there",
            ("tests/hw/test_accumulators.py",)),
     # memory
