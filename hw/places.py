@@ -8,6 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.config import check_config
 from gradgate.hw.isa import BYTES, LOAD
+from gradgate.hw.stage import Skid
 
 __all__ = ["Place", "Places", "field"]
 
@@ -173,17 +174,16 @@ class Places(wiring.Component):
         with m.Elif(step & last):
             m.d.sync += running.eq(0)
 
-        # the place. One that is made while the one before stays waits aside: whether it goes is
-        # known late, and very much takes a step
+        # the place; whether the one before goes is known late, and very much takes a step
+        m.submodules.skid = skid = Skid(Place(config))
+        place = skid.i.payload
+        wiring.connect(m, skid.o, wiring.flipped(self.o))
         first_channel = Cat(Const(0, config.beat_elems.bit_length() - 1), s)
         on_map = ~(off0 | off1) & (column < f.a1) & (row < f.a2)
         lowest = (1 << config.elem_bits) - 1 - (1 << config.man_bits)
-        place = Signal(Place(config))
-        o, aside = (Signal(Place(config), name=name, reset_less=True) for name in ("o", "aside"))
-        waits = Signal()
         m.d.comb += [
-            step.eq(running & ~waits),
-            self.o.payload.eq(o),
+            skid.i.valid.eq(running),
+            step.eq(running & skid.i.ready),
             place.last.eq(last),
             place.write.eq(~nothing & (on_map | ~f.unpool)),
             place.wanted.eq(~nothing & (f.lo1 <= i1) & (i1 < f.hi1)
@@ -197,10 +197,4 @@ class Places(wiring.Component):
             place.bank.eq(channel + first_channel + (skew0 + skew1) + skew2),
             place.padding.eq(Mux(f.padneg, lowest, 0)),
         ]
-        with m.If(~waits):
-            m.d.sync += aside.eq(place)
-        with m.If(~self.o.valid | self.o.ready):
-            m.d.sync += [self.o.valid.eq(waits | step), o.eq(Mux(waits, aside, place)), waits.eq(0)]
-        with m.Elif(step):
-            m.d.sync += waits.eq(1)
         return m

@@ -8,6 +8,7 @@ from gradgate.hw.fetch import Fetch
 from gradgate.hw.isa import BYTES, Unit
 from gradgate.hw.issue import Issue
 from gradgate.hw.port import ReadPort
+from gradgate.hw.stage import Skid
 
 __all__ = ["Sequencer", "Errors", "UNITS", "TOKENS"]
 
@@ -157,34 +158,38 @@ class Sequencer(wiring.Component):
         beats = BYTES // self._config.beat_bytes
         codes = [*UNITS, Unit.END]
         position = Signal(range(beats))  # of the next beat in its instruction
-        # the beat at hand, and whose it is, one bit per unit: RAM, from where it comes, is slow
-        valid, beat = Signal(), Signal(self._config.beat_bits, reset_less=True)
-        found, final = Signal(len(codes)), Signal()
+        # the beat at hand, and whose it is, one bit per unit: RAM, from where it comes, is slow, and
+        # whether a queue takes it is known late
+        Beat = data.StructLayout({"bits": self._config.beat_bits, "found": len(codes), "final": 1})
+        m.submodules.skid = skid = Skid(Beat)
+        beat, valid, move = skid.o.payload, skid.o.valid, skid.o.ready
+        coming, found = skid.i.payload, Signal(len(codes), reset_less=True)
         at_end = Signal()
         unknown = Signal()
-        move = Signal()
-        code = fetch.o.payload[:4]
-        m.d.comb += fetch.o.ready.eq(~valid | move)
-        with m.If(fetch.o.ready):
-            m.d.sync += [valid.eq(fetch.o.valid), beat.eq(fetch.o.payload)]
+        m.d.comb += [
+            fetch.o.ready.eq(skid.i.ready),
+            skid.i.valid.eq(fetch.o.valid),
+            coming.bits.eq(fetch.o.payload),
+            coming.final.eq(position == beats - 1),
+            coming.found.eq(Mux(position == 0, Cat(fetch.o.payload[:4] == c for c in codes),
+                                found)),
+        ]
         with m.If(fetch.o.valid & fetch.o.ready):
-            m.d.sync += [position.eq(position + 1), final.eq(position == beats - 1)]
-            with m.If(position == 0):
-                m.d.sync += found.eq(Cat(code == c for c in codes))
+            m.d.sync += [position.eq(position + 1), found.eq(coming.found)]
         # what follows an END is not part of the program
         ready = Cat(queue.i.ready for queue in queues)
         with m.If(self.busy & ~at_end):
             m.d.comb += [
-                move.eq(valid & (found & Cat(ready, 1)).any()),
-                unknown.eq(valid & ~found.any()),
-                self.fetched.eq(move & (final | found[-1])),
+                move.eq(valid & (beat.found & Cat(ready, 1)).any()),
+                unknown.eq(valid & ~beat.found.any()),
+                self.fetched.eq(move & (beat.final | beat.found[-1])),
             ]
-            for queue, mine in zip(queues, found, strict=False):
+            for queue, mine in zip(queues, beat.found, strict=False):
                 m.d.comb += queue.i.valid.eq(valid & mine)
         for queue in queues:
-            m.d.comb += queue.i.payload.eq(beat)
+            m.d.comb += queue.i.payload.eq(beat.bits)
         with m.If(move):
-            m.d.sync += at_end.eq(found[-1])
+            m.d.sync += at_end.eq(beat.found[-1])
         return at_end, unknown
 
     def _count_tokens(self, m, queues):

@@ -1,10 +1,10 @@
-"""A register in a stream."""
+"""Registers in a stream."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Stage"]
+__all__ = ["Skid", "Stage"]
 
 
 class Stage(wiring.Component):
@@ -35,4 +35,40 @@ class Stage(wiring.Component):
             m.d.sync += full.eq(~self.o.ready)
         with m.Else():
             m.d.sync += [full.eq(self.i.valid), item.eq(self.i.payload)]
+        return m
+
+
+class Skid(wiring.Component):
+    """Passes a stream on a cycle later, an item per cycle.
+
+    Neither side sees in a cycle what the other one does in it: an item that comes while the one
+    before stays waits aside. Twice as many flip-flops as an item has bits, and two; a multiplexer.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Of the items.
+
+    Members
+    -------
+    i : In(stream.Signature(shape))
+    o : Out(stream.Signature(shape))
+    """
+
+    def __init__(self, shape):
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        full, waits = Signal(), Signal()
+        item, aside = (Signal.like(self.i.payload, name=name, reset_less=True)
+                       for name in ("item", "aside"))
+        m.d.comb += [self.i.ready.eq(~waits), self.o.valid.eq(full), self.o.payload.eq(item)]
+        with m.If(~waits):
+            m.d.sync += aside.eq(self.i.payload)
+        with m.If(~full | self.o.ready):
+            m.d.sync += [full.eq(waits | self.i.valid), waits.eq(0),
+                         item.eq(Mux(waits, aside, self.i.payload))]
+        with m.Elif(self.i.valid):
+            m.d.sync += waits.eq(1)
         return m

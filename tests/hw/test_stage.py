@@ -5,14 +5,15 @@ from functools import partial
 
 import pytest
 from amaranth.sim import Simulator
-from gradgate.hw.stage import Stage
+from gradgate.hw.stage import Skid, Stage
 
 from tests.hw.memory import collect, feed, watch
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
-def test_items_come_in_order(stall):
-    dut, rng = Stage(9), random.Random(3)
+@pytest.mark.parametrize("kind, every", [(Stage, 2), (Skid, 1)])
+def test_items_come_in_order(kind, every, stall):
+    dut, rng = kind(9), random.Random(3)
     items, got, stamps = [rng.getrandbits(9) for _ in range(100)], [], []
     sim = Simulator(dut)
     sim.add_clock(1e-6)
@@ -27,11 +28,12 @@ def test_items_come_in_order(stall):
     sim.run()
     assert got == items
     if not stall:
-        assert stamps == list(range(1, 200, 2))
+        assert stamps == list(range(1, 1 + 100 * every, every))
 
 
-def test_ready_and_valid_come_from_registers():
-    dut = Stage(9)
+@pytest.mark.parametrize("kind", [Stage, Skid])
+def test_ready_and_valid_come_from_registers(kind):
+    dut = kind(9)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
 
