@@ -20,7 +20,7 @@ __all__ = ["Sweeps", "Transfer", "Work", "Machine"]
 # from a unit's read command to memory's address channel, and from memory's beat to the unit
 PORT_OUT, PORT_IN = 5, 6
 BURST = 3  # cycles of a burst besides latency and beats
-POST_LEAD = 9
+POST_LEAD = 8
 POST_NEXT = 5  # a POST is accepted so many cycles before the last vector of the one before
 POST_TAIL = 7
 BIAS = 2  # from the last beat of the bias to the first vector

@@ -23,7 +23,7 @@ class AccDrain(ConfigSignature):
     addr : Out(16)
         Taken modulo 2 * acc_depth; the top bit of that chooses the region.
     data : In(ArrayLayout(32, Tm))
-        Accumulators.LATENCY cycles after `addr`.
+        Those of group g, vlanes rows, Accumulators.LATENCY + g cycles after `addr`.
     """
 
     def __init__(self, config):
@@ -40,8 +40,8 @@ class AccRead(ConfigSignature):
 
 
 class AccWrite(ConfigSignature):
-    """The engine's writes, seen from the engine: the `data` of the next cycle into `addr` when
-    `en`."""
+    """The engine's writes, seen from the engine: into `addr` when `en`, `data` of group g 1 + g
+    cycles later."""
 
     def __init__(self, config):
         super().__init__(config, {"en": Out(1), "addr": Out(16),
@@ -51,9 +51,11 @@ class AccWrite(ConfigSignature):
 class Accumulators(wiring.Component):
     """Two memories of acc_depth words per row: one fills while the other drains.
 
-    The engine's read, the engine's write, and the drain's read each take place in every cycle. A
-    read sees the writes of all cycles before its own. When engine and drain read the same region in
-    the same cycle, the drain's data is undefined. Costs 2 * Tm * acc_depth words of RAM.
+    Groups of vlanes rows, each with memories of its own, work a cycle one after the other, and pass
+    on to the next what is to be done: so no wire goes to all of them. The engine's read, the
+    engine's write, and the drain's read each take place in every cycle. A read sees the writes of
+    all cycles before its own. When engine and drain read the same region in the same cycle, the
+    drain's data is undefined. Costs 2 * Tm * acc_depth words of RAM.
 
     Parameters
     ----------
@@ -79,47 +81,73 @@ class Accumulators(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        depth, width = self.config.acc_depth, 32 * self.config.tm
-        top = (depth - 1).bit_length()
+        top = (self.config.acc_depth - 1).bit_length()
+        read, write, drain = self.read, self.write, self.drain
 
-        words = []
-        for r in range(2):
-            m.submodules[f"region_{r}"] = region = memory.Memory(shape=width, depth=depth, init=[])
-            w_port, r_port = region.write_port(), region.read_port()
-            words.append(r_port.data)
-
-            # of each region its own: the memories are many, and far from each other
-            engine = self.read.en & (self.read.addr[top] == r)
-            r1_addr, w1_addr = (Signal(top, name=f"{name}_addr_{r}", reset_less=True)
-                                for name in ("r1", "w1"))
-            w1_en = Signal(name=f"w1_en_{r}")
-            m.d.sync += [
-                r1_addr.eq(Mux(engine, self.read.addr, self.drain.addr)),
-                w1_en.eq(self.write.en & (self.write.addr[top] == r)),
-                w1_addr.eq(self.write.addr),
-            ]
+        # what the first group does, of which the others do what the one before does
+        now = Signal(data.StructLayout({
+            "regions": data.ArrayLayout(data.StructLayout({"r_addr": top, "w_en": 1}), 2),
+            "w_addr": top, "upper": 1, "clear": 1, "drain_upper": 1}))
+        for r, region in enumerate(now.regions):
+            engine = read.en & (read.addr[top] == r)
             m.d.comb += [
-                r_port.addr.eq(r1_addr),
-                w_port.en.eq(w1_en),
-                w_port.addr.eq(w1_addr),
-                w_port.data.eq(self.write.data.as_value()),
+                region.r_addr.eq(Mux(engine, read.addr, drain.addr)),
+                region.w_en.eq(write.en & (write.addr[top] == r)),
             ]
-
-        def delay(name, value, cycles):
-            for k in range(1, cycles + 1):
-                later = Signal(name=f"r{k}_{name}", reset_less=True)
-                m.d.sync += later.eq(value)
-                value = later
-            return value
-
-        upper = delay("upper", self.read.addr[top], 2)
-        clear = delay("clear", self.read.clear, 2)
-        drain_upper = delay("drain_upper", self.drain.addr[top], 2)
-        r3_read = Signal(width, reset_less=True)
-        r3_drain = Signal(width, reset_less=True)
-        m.d.sync += [
-            r3_read.eq(Mux(clear, 0, Mux(upper, words[1], words[0]))),
-            r3_drain.eq(Mux(drain_upper, words[1], words[0])),
+        m.d.comb += [
+            now.w_addr.eq(write.addr),
+            now.upper.eq(read.addr[top]),
+            now.clear.eq(read.clear),
+            now.drain_upper.eq(drain.addr[top]),
         ]
-        m.d.comb += [self.read.data.eq(r3_read), self.drain.data.eq(r3_drain)]
+        width = 32 * self.config.vlanes
+        for g in range(self.config.groups):
+            m.submodules[f"group_{g}"] = group = _Group(self.config, now)
+            m.d.comb += [
+                group.i.eq(now),
+                group.data.eq(write.data.as_value().word_select(g, width)),
+                read.data.as_value().word_select(g, width).eq(group.read),
+                drain.data.as_value().word_select(g, width).eq(group.drain),
+            ]
+            now = group.o
+        return m
+
+
+class _Group(wiring.Component):
+    """The memories of a group: does `i`, a cycle later, and passes it on as `o`."""
+
+    def __init__(self, config, action):
+        self._depth = config.acc_depth
+        words = 32 * config.vlanes
+        layout = action.shape()
+        super().__init__({"i": In(layout), "o": Out(layout), "data": In(words),
+                          "read": Out(words), "drain": Out(words)})
+
+    def elaborate(self, platform):
+        m = Module()
+        here = Signal(self.i.shape(), reset_less=True)
+        m.d.sync += here.eq(self.i)
+        m.d.comb += self.o.eq(here)
+        words = []
+        for r, region in enumerate(here.regions):
+            m.submodules[f"region_{r}"] = ram = memory.Memory(
+                shape=len(self.data), depth=self._depth, init=[])
+            w_port, r_port = ram.write_port(), ram.read_port()
+            words.append(r_port.data)
+            m.d.comb += [
+                r_port.addr.eq(region.r_addr),
+                w_port.en.eq(region.w_en),
+                w_port.addr.eq(here.w_addr),
+                w_port.data.eq(self.data),
+            ]
+        upper, clear, drain_upper = (Signal(name=name, reset_less=True)
+                                     for name in ("upper", "clear", "drain_upper"))
+        read, drain = (Signal(len(self.data), name=f"{name}_words", reset_less=True)
+                       for name in ("read", "drain"))
+        m.d.sync += [
+            upper.eq(here.upper), clear.eq(here.clear), drain_upper.eq(here.drain_upper),
+            read.eq(Mux(clear, 0, Mux(upper, words[1], words[0]))),
+            drain.eq(Mux(drain_upper, words[1], words[0])),
+        ]
+        m.d.comb += [self.read.eq(read), self.drain.eq(drain)]
         return m

@@ -13,6 +13,8 @@ from gradgate.hw.stationary import Fill, Stationary
 
 __all__ = ["ComputeUnit"]
 
+_LANES = 8  # that a register of their own enables
+
 
 class ComputeUnit(wiring.Component):
     """Executes COMPUTE instructions: Tm rows of Tn multipliers, Tm x 2 x acc_depth accumulators.
@@ -47,7 +49,7 @@ class ComputeUnit(wiring.Component):
     nonfinite : Out(1)
         Always 0: the operands are canonical.
     overflow : Out(1)
-        One cycle high per vector with at least one overflow.
+        One cycle high per vector with at least one overflow, groups - 1 cycles after `done`.
     a, b : Out(BufferRead(config))
     drain : In(AccDrain(config))
     """
@@ -107,8 +109,8 @@ class ComputeUnit(wiring.Component):
             m.d.comb += line.i.eq(value)
             return line.o
 
-        # Stationary tile: rows gather in `shadow` while `tile` is in use. It and the moving vector
-        # have a cycle each for the way from the buffers to the rows.
+        # Row of the stationary tile, gathered in `shadow` while `tile` is in use. It and the moving
+        # vector have a cycle each for the way from the buffers to the rows.
         read = TileBuffer.LATENCY
         fill = data.View(Fill(config), delay("fill", stationary.fill.as_value(), read - 1))
         fill_en = delayed(stationary.fill_en, read - 1, "fill_en")[-1]
@@ -123,23 +125,10 @@ class ComputeUnit(wiring.Component):
             ident.eq(fill.ident),
         ]
         swap = delayed(moving.swap, read, "swap")[-1]
-        live = self._rows[0].live
-        held = data.StructLayout({"operands": operands, "live": config.tn})
-        shadow = [Signal(held, name=f"shadow_{r}", reset_less=True) for r in range(config.tm)]
-        tile = [Signal(held, name=f"tile_{r}", reset_less=True) for r in range(config.tm)]
         incoming = Signal(operands, reset_less=True)
-        arrived = Signal.like(filled)
-        m.d.sync += arrived.eq(filled)
         for i in range(config.tn):
             value = Mux(ident, Mux(diagonal[i], one, 0), self.a.data[i])
             m.d.sync += incoming[i].eq(Mux(used[i], value, 0))
-        for r in range(config.tm):
-            with m.If(arrived[r]):
-                m.d.sync += [shadow[r].operands.eq(incoming), shadow[r].live.eq(live(incoming))]
-            near_swap = Signal(name=f"near_swap_{r}")
-            m.d.sync += near_swap.eq(swap)
-            with m.If(near_swap):
-                m.d.sync += tile[r].eq(shadow[r])
 
         # Moving vector.
         here = data.View(Vector(config), delay("vector", moving.vector.as_value(), read))
@@ -149,36 +138,76 @@ class ComputeUnit(wiring.Component):
             value = Mux(here.sel & (found != here.tag), 0, self.b.data[i])
             m.d.sync += vector[i].eq(Mux(here.ones, one, value))
 
-        # Rows and accumulators.
+        # Rows and accumulators: groups of them work a cycle one after the other, and pass on to the
+        # next what comes, so that no wire goes to all of them.
+        live = self._rows[0].live
+        held = data.StructLayout({"operands": operands, "live": config.tn})
+        row_comes, vector_comes = Signal(held), Signal(held)
+        m.d.comb += [row_comes.operands.eq(incoming), row_comes.live.eq(live(incoming)),
+                     vector_comes.operands.eq(vector), vector_comes.live.eq(live(vector))]
         m.submodules.accumulators = accumulators = Accumulators(config)
         before_read = read + 2 + self._rows[0].latency - Accumulators.LATENCY
         after_read = Accumulators.LATENCY + self._accumulates[0].latency
-        en = delayed(moving.en, before_read + after_read, "en")
+        en = delayed(moving.en, before_read + after_read + config.groups - 1, "en")
         tail = delayed(moving.tail, before_read + after_read, "tail")
         c = delay("until_read", Cat(here.c, here.clear), before_read - read)
         c, clear = c[:-1], c[-1]
+        written = before_read + after_read - 1  # cycle of the sums of the first group
         m.d.comb += [
             accumulators.read.en.eq(en[before_read - 1]),
             accumulators.read.addr.eq(c), accumulators.read.clear.eq(clear),
-            accumulators.write.en.eq(en[-2]),
+            accumulators.write.en.eq(en[written - 1]),
             accumulators.write.addr.eq(delay("until_write", c, after_read - 1)),
         ]
-        overflows = []
-        for r, (row, accumulate) in enumerate(zip(self._rows, self._accumulates, strict=True)):
-            m.submodules[f"row_{r}"] = row
-            m.submodules[f"accumulate_{r}"] = accumulate
-            near = Signal(held, name=f"near_{r}", reset_less=True)
-            m.d.sync += [near.operands.eq(vector), near.live.eq(live(vector))]
-            m.d.comb += [
-                row.a.eq(tile[r].operands), row.a_live.eq(tile[r].live),
-                row.b.eq(near.operands), row.b_live.eq(near.live),
-                accumulate.i.eq(row.o), accumulate.acc.eq(accumulators.read.data[r]),
-                accumulators.write.data[r].eq(accumulate.o),
-            ]
-            overflows.append(accumulate.overflow)
-        m.d.sync += [self.done.eq(tail[-1]), self.overflow.eq(en[-1] & Cat(overflows).any())]
+        overflow = 0
+        for g in range(config.groups):
+            rows = range(g * config.vlanes, (g + 1) * config.vlanes)
+            near_vector = Signal(held, name=f"near_vector_{g}", reset_less=True)
+            m.d.sync += near_vector.eq(vector_comes)
+            overflows = []
+            for r in rows:
+                tile = self._tile(m, r, row_comes, filled[r], swap)
+                m.submodules[f"row_{r}"] = row = self._rows[r]
+                m.submodules[f"accumulate_{r}"] = accumulate = self._accumulates[r]
+                m.d.comb += [
+                    row.a.eq(tile.operands), row.a_live.eq(tile.live),
+                    row.b.eq(near_vector.operands), row.b_live.eq(near_vector.live),
+                    accumulate.i.eq(row.o), accumulate.acc.eq(accumulators.read.data[r]),
+                    accumulators.write.data[r].eq(accumulate.o),
+                ]
+                overflows.append(accumulate.overflow)
+            passed = Signal(name=f"overflow_{g}")
+            m.d.sync += passed.eq((en[written + g] & Cat(overflows).any()) | overflow)
+            overflow = passed
+
+            if g + 1 < config.groups:
+                near_row = Signal(held, name=f"near_row_{g}", reset_less=True)
+                following = Signal.like(Cat(filled, swap), name=f"following_{g}")
+                m.d.sync += [near_row.eq(row_comes), following.eq(Cat(filled, swap))]
+                row_comes, vector_comes = near_row, near_vector
+                filled, swap = following[:-1], following[-1]
+        m.d.sync += self.done.eq(tail[-1])
         m.d.comb += [
+            self.overflow.eq(overflow),
             accumulators.drain.en.eq(self.drain.en), accumulators.drain.addr.eq(self.drain.addr),
             self.drain.data.eq(accumulators.drain.data),
         ]
         return m
+
+    def _tile(self, m, r, comes, filled, swap):
+        """Row r of the stationary tile: what `comes` a cycle after `filled`, kept in `shadow` until
+        a cycle after `swap`."""
+        shadow, tile = (Signal.like(comes, name=f"{name}_{r}", reset_less=True)
+                        for name in ("shadow", "tile"))
+        for first in range(0, self.config.tn, _LANES):
+            near_filled, near_swap = (Signal(name=f"near_{name}_{r}_{first}")
+                                      for name in ("filled", "swap"))
+            m.d.sync += [near_filled.eq(filled), near_swap.eq(swap)]
+            for lane in range(first, min(first + _LANES, self.config.tn)):
+                with m.If(near_filled):
+                    m.d.sync += [shadow.operands[lane].eq(comes.operands[lane]),
+                                 shadow.live[lane].eq(comes.live[lane])]
+                with m.If(near_swap):
+                    m.d.sync += [tile.operands[lane].eq(shadow.operands[lane]),
+                                 tile.live[lane].eq(shadow.live[lane])]
+        return tile

@@ -48,15 +48,15 @@ class Pooled(data.StructLayout):
 class Drain(wiring.Component):
     """Reads accumulators in the order of an instruction and reduces windows to their largest.
 
-    A window is reduced in all Tm rows at once, an address per cycle, and handed out as groups =
-    Tm/V vectors while the next one is read: a pixel takes groups cycles, with `pool` max(w1 * w0,
+    A window is reduced in all Tm rows, an address per cycle, and handed out as groups = Tm/V
+    vectors while the next one is read: a pixel takes groups cycles, with `pool` max(w1 * w0,
     groups). The first address is read in the cycle after `start`; the first vector of a window is
     on `o` LATENCY - 1 cycles after its last address; `busy` ends in the cycle after the last
     address. Reading stops while `depth` vectors wait or are under way.
 
     With `src_mem` nothing is read: `o` then only counts the vectors, `last` with the last one.
 
-    Costs a comparator and 78 flip-flops per row, and a FIFO of `depth` vectors. No multipliers.
+    Costs a comparator and 39 flip-flops per row, and a FIFO of `depth` vectors. No multipliers.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Drain(wiring.Component):
         `config` is not a Config.
     """
 
-    LATENCY = Accumulators.LATENCY + 5
+    LATENCY = Accumulators.LATENCY + 4
 
     def __init__(self, config):
         check_config(config)
@@ -146,46 +146,42 @@ class Drain(wiring.Component):
         m.d.sync += free.eq(free - Mux(do_read & last, groups, 0)
                             + (self.o.valid & self.o.ready))
 
-        # what belongs to the data when it arrives
+        # what belongs to the data when it arrives; those of a group a cycle after the one before
         place = Cat(do_read, first, last, walker.last)
         for k in range(Accumulators.LATENCY):
             later = Signal(len(place), name=f"place_{k}")
             m.d.sync += later.eq(place)
             place = later
-        r2_valid, r2_first, r2_last, r2_end = place
-
-        r3_words = Signal(32 * tm, reset_less=True)
-        r3_tags = Signal(TAG_BITS * tm, reset_less=True)
-        r3_done, r3_end = Signal(), Signal(reset_less=True)
         index = Signal(TAG_BITS, reset_less=True)
-        tag = Mux(r2_first, 0, index)
-        with m.If(r2_valid):
+        tag = Mux(place[1], 0, index)
+        with m.If(place[0]):
             m.d.sync += index.eq(tag + 1)
-        m.d.sync += [r3_done.eq(r2_valid & r2_last), r3_end.eq(r2_end)]
-        for r in range(tm):
-            word, best = self.drain.data[r], r3_words.word_select(r, 32)
-            larger = Signal(name=f"larger_{r}")
-            m.d.comb += larger.eq(_greater(word, best))
-            with m.If(r2_valid & (r2_first | larger)):
-                m.d.sync += [best.eq(word), r3_tags.word_select(r, TAG_BITS).eq(tag)]
 
-        # handed out group by group
-        r4_words = Signal(32 * tm, reset_less=True)
-        r4_tags = Signal(TAG_BITS * tm, reset_less=True)
-        r4_valid, r4_end = Signal(), Signal(reset_less=True)
-        group = Signal(range(groups))
-        with m.If(r3_done):
-            m.d.sync += [r4_words.eq(r3_words), r4_tags.eq(r3_tags), r4_end.eq(r3_end),
-                         r4_valid.eq(1), group.eq(0)]
-        with m.Elif(r4_valid):
-            m.d.sync += [group.eq(group + 1), r4_valid.eq(group != groups - 1)]
+        # so that the group whose turn it is to be handed out has just been reduced
+        words = Signal(data.ArrayLayout(32, tm), reset_less=True)
+        tags = Signal(data.ArrayLayout(TAG_BITS, tm), reset_less=True)
         made = Signal(Pooled(self.config))
+        done, end = Signal(groups), Signal(groups, reset_less=True)
+        for g in range(groups):
+            valid, r2_first, r2_last, r2_end = place
+            m.d.sync += [done[g].eq(valid & r2_last), end[g].eq(r2_end)]
+            for r in range(g * vlanes, (g + 1) * vlanes):
+                word = self.drain.data[r]
+                with m.If(valid & (r2_first | _greater(word, words[r]))):
+                    m.d.sync += [words[r].eq(word), tags[r].eq(tag)]
+            if g + 1 < groups:
+                following = Signal.like(Cat(place, tag), name=f"following_{g}")
+                m.d.sync += following.eq(Cat(place, tag))
+                place, tag = following[:len(place)], following[len(place):]
+        turn = Signal(range(groups))  # of them at most one is done
+        m.d.comb += turn.eq(Cat(Cat(done[g] for g in range(groups) if g >> k & 1).any()
+                                for k in range(len(turn))))
         m.d.comb += [
-            made.words.eq(r4_words.word_select(group, 32 * vlanes)),
-            made.tags.eq(r4_tags.word_select(group, TAG_BITS * vlanes)),
-            made.last.eq(r4_end & (group == groups - 1)),
+            made.words.eq(words.as_value().word_select(turn, 32 * vlanes)),
+            made.tags.eq(tags.as_value().word_select(turn, TAG_BITS * vlanes)),
+            made.last.eq(done[-1] & end[-1]),
             vectors.w_data.eq(made),
-            vectors.w_en.eq(r4_valid),
+            vectors.w_en.eq(done.any()),
         ]
         return m
 

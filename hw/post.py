@@ -46,7 +46,7 @@ class PostUnit(wiring.Component):
       which may be results of instructions before, wait until those are done: from d + 5, d the
       cycle of the last `done`.
     * Addresses are read one per cycle; the last ones of two windows are at least groups cycles
-      apart, also across instructions. The vectors of a window enter the pipeline 7, 8, ... cycles
+      apart, also across instructions. The vectors of a window enter the pipeline 6, 7, ... cycles
       after its last address or later, one per cycle, each 4 cycles after the beats that it needs
       from memory have come, or later. So a vector takes one cycle, of pooled windows w1 * w0 /
       groups if that is more; a beat of bf16 from memory serves two. Addresses are read at most

@@ -6,6 +6,8 @@ return.
 
 from collections import deque
 
+from gradgate.hw.accumulators import Accumulators
+
 
 class Memory:
     """Byte-addressed memory that checks the rules of the burst port.
@@ -130,3 +132,16 @@ async def watch(ctx, done, limit):
             return
         await ctx.tick()
     raise AssertionError(f"no end after {limit} cycles")
+
+
+async def serve_drain(ctx, port, config, acc, rng):
+    """Accumulators `acc`, rows by address, behind the AccDrain `port`; noise where none is asked
+    for."""
+    past = deque([[0] * config.tm] * (Accumulators.LATENCY + config.groups - 1))
+    while True:
+        _, _, en, addr = await ctx.tick().sample(port.en, port.addr)
+        past.appendleft(acc[addr % len(acc)] if en
+                        else [rng.getrandbits(32) for _ in range(config.tm)])
+        past.pop()
+        ctx.set(port.data, [past[Accumulators.LATENCY - 1 + r // config.vlanes][r]
+                            for r in range(config.tm)])

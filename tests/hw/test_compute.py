@@ -71,7 +71,11 @@ async def drained(ctx, port, config, addresses=None):
         await ctx.tick()
         ctx.set(port.en, 0)
         await ctx.tick().repeat(Accumulators.LATENCY - 1)
-        rows.append([ctx.get(port.data[r]) for r in range(config.tm)])
+        row = []
+        for g in range(0, config.tm, config.vlanes):  # they come a cycle one after the other
+            row += [ctx.get(port.data[r]) for r in range(g, g + config.vlanes)]
+            await ctx.tick()
+        rows.append(row)
     return rows
 
 

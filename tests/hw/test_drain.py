@@ -2,17 +2,15 @@
 """hw/drain.py: order, pooling and tags of random walks, latency and throughput."""
 
 import random
-from collections import deque
 from dataclasses import replace
 from functools import partial
 
 import pytest
 from amaranth.sim import Simulator
-from gradgate.hw.accumulators import Accumulators
 from gradgate.hw.config import Config
 from gradgate.hw.drain import Drain
 
-from tests.hw.memory import collect, watch
+from tests.hw.memory import collect, serve_drain, watch
 from tests.hw.operands import FloatSource
 
 CONFIGS = [Config(tm=2, tn=4, beat_bits=32, acc_depth=32), Config(tm=8, tn=16, beat_bits=64),
@@ -62,17 +60,12 @@ def drain(config, walks, seed, stall=0.0):
     dut, got, stamps, starts, reads = Drain(config), [], [], [], []
     wanted = [vector for walk in walks for vector in expected(config, walk, acc)]
 
-    async def serve(ctx):
-        answers = deque()
+    async def note_reads(ctx):
         now = 0
         while True:
-            _, _, en, addr = await ctx.tick().sample(dut.drain.en, dut.drain.addr)
+            _, _, en = await ctx.tick().sample(dut.drain.en)
             if en:
                 reads.append(now)
-            answers.append(acc[addr % len(acc)] if en
-                           else [rng.getrandbits(32) for _ in range(config.tm)])
-            if len(answers) == Accumulators.LATENCY:
-                ctx.set(dut.drain.data, answers.popleft())
             now += 1
 
     async def testbench(ctx):
@@ -97,7 +90,9 @@ def drain(config, walks, seed, stall=0.0):
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-8)
-    simulator.add_testbench(serve, background=True)
+    simulator.add_testbench(note_reads, background=True)
+    simulator.add_testbench(partial(serve_drain, port=dut.drain, config=config, acc=acc, rng=rng),
+                            background=True)
     simulator.add_testbench(partial(collect, stream=dut.o, items=got, rng=rng, stall=stall,
                                     stamps=stamps), background=True)
     simulator.add_testbench(testbench)

@@ -2,19 +2,17 @@
 """hw/post.py: results of all modes, one by one and overlapping, and the cycles they take."""
 
 import random
-from collections import deque
 from functools import partial
 
 import pytest
 from amaranth.sim import Simulator
-from gradgate.hw.accumulators import Accumulators
 from gradgate.hw.config import Config
 from gradgate.hw.drain import Drain
 from gradgate.hw.isa import Unit, encode
 from gradgate.hw.post import PostUnit
 from gradgate.hw.vector import VectorPipeline
 
-from tests.hw.memory import Memory
+from tests.hw.memory import Memory, serve_drain
 from tests.hw.operands import FloatSource
 from tests.hw.posts import MODES, Layout, execute, fill, instruction, number, outputs
 
@@ -52,15 +50,6 @@ class Bench:
         for port in self.memories.values():
             port.data = memory
         self.memory = memory
-
-    async def serve_drain(self, ctx):
-        drain, answers = self.dut.drain, deque()
-        while True:
-            _, _, en, addr = await ctx.tick().sample(drain.en, drain.addr)
-            answers.append(self.acc[addr % len(self.acc)] if en
-                           else [self.rng.getrandbits(32) for _ in range(self.config.tm)])
-            if len(answers) == Accumulators.LATENCY:
-                ctx.set(drain.data, answers.popleft())
 
     async def observe(self, ctx):
         dut = self.dut
@@ -108,7 +97,9 @@ class Bench:
     def run(self, *testbenches):
         simulator = Simulator(self.dut)
         simulator.add_clock(1e-8)
-        simulator.add_testbench(self.serve_drain, background=True)
+        simulator.add_testbench(
+            partial(serve_drain, port=self.dut.drain, config=self.config, acc=self.acc,
+                    rng=self.rng), background=True)
         for name, memory in self.memories.items():
             serve = memory.serve_reads if name in READS else memory.serve_writes
             simulator.add_testbench(partial(serve, port=getattr(self.dut, name)), background=True)
@@ -305,7 +296,7 @@ class Schedule:
                 self.reads.append(last)
             self.last_read, begin = last, last + 1
             for k in range(groups):
-                at = max([last + 7 + k, turn + 1, self.last_vector + 1]
+                at = max([last + 6 + k, turn + 1, self.last_vector + 1]
                          + [need[pixel * groups + k] for need in needs])
                 vectors.append(at)
                 self.last_vector = at
