@@ -22,6 +22,19 @@ NAME = "litedram_core"
 PORT = "native_0"
 PACKAGES = ("litedram", "litex", "migen")  # what the Verilog depends on
 
+# LiteDRAM rounds the time between refreshes up to whole cycles: at most clocks they would be too few
+_GENERATOR = """
+import math
+from litedram import gen, modules
+
+def cycles(module, ns, margin=True):
+    exact = (ns + module.margin * margin) * module.clk_freq / 1e9
+    return math.ceil(exact) if margin else math.floor(exact)
+
+modules.SDRAMModule.ns_to_cycles = cycles
+gen.main()
+"""
+
 POWER_UP_SECONDS = 200e-6  # no command earlier: the most that a data sheet of such a chip asks for
 
 
@@ -86,7 +99,7 @@ def controller(clock_hz, *, module="MT48LC16M16", chips=2, device="LFE5U-85F-6BG
     }
     text = json.dumps(settings)
     versions = [importlib.metadata.version(name) for name in PACKAGES]
-    key = hashlib.sha256("\0".join([text, *versions]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\0".join([_GENERATOR, text, *versions]).encode()).hexdigest()[:16]
     folder = toolchain.cache_dir() / f"{NAME}_{key}"
     if not folder.exists():
         _generate(folder, text)
@@ -147,7 +160,7 @@ def _generate(folder, settings):
     scratch = folder.with_name(f"{folder.name}.{os.getpid()}")
     scratch.mkdir(parents=True)
     (scratch / "settings.yml").write_text(settings)
-    command = [sys.executable, "-m", "litedram.gen", "settings.yml", "--no-compile-software"]
+    command = [sys.executable, "-c", _GENERATOR, "settings.yml", "--no-compile-software"]
     result = subprocess.run(
         [*command, "--name", NAME],
         cwd=scratch,

@@ -17,7 +17,7 @@ from gradgate.hw.sdram import SDRAM
 from gradgate.hw.soc import SoC
 from gradgate.hw.spram import SPRAM
 
-__all__ = ["OPTIONS", "ECP5Top", "OnChipTop", "SDRAMTop"]
+__all__ = ["DENSE", "OPTIONS", "ECP5Top", "OnChipTop", "SDRAMTop"]
 
 PINS = {"cke": "clk_en", "cs_n": "cs", "ras_n": "ras", "cas_n": "cas", "we_n": "we",
         "a": "a", "ba": "ba", "dm": "dqm"}  # of SDRAM: names in amaranth-boards
@@ -40,6 +40,8 @@ OPTIONS = {  # of `platform.build`
     # the default one takes hours for an array of 8 x 16
     "nextpnr_opts": "--router router2",
 }
+# for a design that fills the chip: wires get shorter than by the default placer, paths longer
+DENSE = {**OPTIONS, "nextpnr_opts": "--router router2 --placer static"}
 
 
 class ECP5Top(Elaboratable):

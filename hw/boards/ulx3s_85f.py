@@ -4,7 +4,7 @@ from gradgate.dram import controller
 from gradgate.hw.boards.design import Design
 from gradgate.hw.boards.profile import Board, MemoryTiming
 from gradgate.hw.config import Config
-from gradgate.hw.ecp5 import OPTIONS, SDRAMTop
+from gradgate.hw.ecp5 import DENSE, SDRAMTop
 from gradgate.hw.link_format import Identity
 
 __all__ = ["BOARD", "LOADER", "design"]
@@ -16,7 +16,7 @@ BOARD = Board(
     description="ULX3S, LFE5U-85F: 8x16 bf16, 32 MB SDRAM of 16 bits",
     config=Config(tm=8, tn=16, fmt="bf16", beat_bits=64, acc_depth=2048),
     memory_size=32 << 20,
-    clock_hz=80e6,
+    clock_hz=60e6,
     # a 64-bit beat is four words of the SDRAM, which runs at the clock of the gateware; the
     # rest reproduces LiteDRAM and such a chip: streams within 3 %, the bursts of a training
     # step of the digits within 0.2 % (tests/sim/test_sdram.py)
@@ -26,15 +26,15 @@ BOARD = Board(
         shared=True,
         row_bytes=1024,
         row_cycles=8,
-        refresh_interval=625,
-        refresh_cycles=12,
+        refresh_interval=468,
+        refresh_cycles=10,
     ),
 )
 
 
-def design(build=bytes(8), board=BOARD):
+def design(build=bytes(8), board=BOARD, options=DENSE):
     """The Design of the bitstream of this board, or of another profile of it; `build` is
-    Identity.build."""
+    Identity.build, `options` are those of `platform.build`."""
     from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
     identity = Identity(board=board.name, config=board.config, memory_size=board.memory_size,
@@ -44,4 +44,4 @@ def design(build=bytes(8), board=BOARD):
         identity, memory.init, degrees=63, baud=3_000_000,
         lights=lambda platform: [platform.request("led", n, dir="-") for n in range(3)])
     return Design(platform=ULX3S_85F_Platform(), top=top, target_hz=board.clock_hz,
-                  files={"litedram_core.v": memory.verilog}, options=OPTIONS)
+                  files={"litedram_core.v": memory.verilog}, options=options)

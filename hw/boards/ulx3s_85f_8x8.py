@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from gradgate.hw.boards import ulx3s_85f
+from gradgate.hw.ecp5 import OPTIONS
 
 __all__ = ["BOARD", "LOADER", "design"]
 
@@ -16,10 +17,10 @@ BOARD = replace(
     clock_hz=70e6,
     # refreshes come after fewer of these cycles and take fewer: within 3 % of LiteDRAM
     # (tests/sim/test_sdram_profiles.py)
-    timing=replace(ulx3s_85f.BOARD.timing, refresh_interval=547, refresh_cycles=11),
+    timing=replace(ulx3s_85f.BOARD.timing, refresh_interval=546, refresh_cycles=11),
 )
 
 
 def design(build=bytes(8)):
     """The Design of the bitstream; `build` is Identity.build."""
-    return ulx3s_85f.design(build, BOARD)
+    return ulx3s_85f.design(build, BOARD, OPTIONS)
