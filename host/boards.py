@@ -21,6 +21,7 @@ MemoryTiming in the table [timing]. What has a default there may be left out.
     read_ports = 1
     write_ports = 1
     core = "units"
+    addr_bits = 26
 
     [timing]
     latency = 12

@@ -88,7 +88,7 @@ def _resolve(what):
     if isinstance(what, str):
         what = board(what)
     if isinstance(what, Config):
-        return what, {"memory_size": 64 << 20}
+        return what, {"memory_size": min(64 << 20, 1 << what.addr_bits)}
     if not isinstance(what, Board):
         raise TypeError(f"board must be a name, a Board or a Config, not {what!r}")
     return what.config, {"memory_size": what.memory_size, "timing": what.timing}

@@ -41,6 +41,8 @@ class Config:
     core : str
         "units": four units that work at once. "micro": the small core, one instruction after the
         other; tm 2, tn 4, bf16, beats of 32 bits and a port each way.
+    addr_bits : int
+        Bits of a byte address that memory has, 16..32: addresses wrap there.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class Config:
     read_ports: int = 1
     write_ports: int = 1
     core: str = "units"
+    addr_bits: int = 32
 
     def __post_init__(self):
         for field in fields(self):
@@ -75,6 +78,8 @@ class Config:
             value = getattr(self, name)
             if not low <= value <= high or value & (value - 1):
                 raise ValueError(f"{name} must be a power of two in {low}..{high}, not {value!r}")
+        if not 16 <= self.addr_bits <= 32:
+            raise ValueError(f"addr_bits must be in 16..32, not {self.addr_bits!r}")
         for name, choice in (("read_ports", (1, 3)), ("write_ports", (1, 2))):
             if getattr(self, name) not in choice:
                 raise ValueError(f"{name} must be {choice[0]} or {choice[1]}, "
@@ -146,7 +151,8 @@ class Config:
         """A short name, unique per configuration: the key of build caches."""
         return (f"{self.tm}x{self.tn}_{self.fmt}_w{self.beat_bits}_a{self.a_depth}_b{self.b_depth}"
                 f"_c{self.acc_depth}_l{self.max_burst}_p{self.read_ports}{self.write_ports}"
-                f"{'_micro' * (self.core == 'micro')}")
+                f"{'_micro' * (self.core == 'micro')}"
+                f"{f'_m{self.addr_bits}' * (self.addr_bits != 32)}")
 
 
 def check_config(config):

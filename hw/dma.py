@@ -17,7 +17,8 @@ class Descriptor(data.Struct):
     """`n3 x n2 x n1` runs of `len` consecutive beats; run (i3, i2, i1) begins at byte address
     `base + i3*s3 + i2*s2 + i1*s1`.
 
-    All addresses and strides are multiples of the beat. A count of 0 makes the transfer empty.
+    All addresses and strides are multiples of the beat; addresses wrap at 2^addr_bits. A count of 0
+    makes the transfer empty.
     """
 
     base: 32
@@ -54,16 +55,21 @@ def _queued(m, bursts, cmd, room):
 
     Two of them wait, so that nothing here depends on `cmd.ready` in the same cycle: it comes late.
     """
-    m.submodules.commands = commands = SyncFIFO(width=Command.as_shape().size, depth=2)
+    waiting = [Signal(Command, name=f"waiting{k}", reset_less=True) for k in range(2)]
+    full, first, last = Signal(2), Signal(), Signal()  # the two; where the next leaves, and enters
+    enters, leaves = bursts.o.valid & bursts.o.ready, cmd.valid & cmd.ready
     m.d.comb += [
-        bursts.o.ready.eq(commands.w_rdy & room),
-        commands.w_data.eq(bursts.o.payload),
-        commands.w_en.eq(bursts.o.valid & room),
-        cmd.valid.eq(commands.r_rdy),
-        cmd.payload.eq(commands.r_data),
-        commands.r_en.eq(cmd.ready),
+        bursts.o.ready.eq(~full.all() & room),
+        cmd.valid.eq(full.any()),
+        cmd.payload.eq(Mux(first, waiting[1], waiting[0])),
     ]
-    return bursts.o.valid & bursts.o.ready
+    m.d.sync += [first.eq(first ^ leaves), last.eq(last ^ enters)]
+    for k in range(2):
+        with m.If(enters & (last == k)):
+            m.d.sync += [waiting[k].eq(bursts.o.payload), full[k].eq(1)]
+        with m.Elif(leaves & (first == k)):
+            m.d.sync += full[k].eq(0)
+    return enters
 
 
 class Bursts(wiring.Component):
@@ -107,106 +113,143 @@ class Bursts(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
+        # addresses are kept in beats
         byte_bits = self._config.beat_bytes.bit_length() - 1
         low_bits = self._config.max_burst.bit_length() - 1
+        place_bits = self._config.addr_bits - byte_bits
 
-        # runs
-        loops = Signal(Descriptor, reset_less=True)
+        def place(name):
+            return Signal(place_bits, name=name, reset_less=True)
+
+        def beats(value):
+            return value[byte_bits:self._config.addr_bits]
+
+        # runs: where the current one begins, the first of the innermost loop, of the two inner ones
         run_valid = Signal()
-        run_addr = Signal(32, reset_less=True)
-        base2 = Signal(32, reset_less=True)
-        base3 = Signal(32, reset_less=True)
-        left = [Signal(16, name=f"left{level}", reset_less=True) for level in (1, 2, 3)]
-        counts = (loops.n1, loops.n2, loops.n3)
+        run_addr, base2, base3 = (place(name) for name in ("run_addr", "base2", "base3"))
+        s1, s2, s3 = (place(name) for name in ("s1", "s2", "s3"))
+        counts = [Signal(16, name=f"n{level}", reset_less=True) for level in (1, 2, 3)]
+        # number of the one after this, from 1; counting up from a constant takes no gates to begin
+        following = [Signal(16, name=f"following{level}", init=2, reset_less=True)
+                     for level in (1, 2, 3)]
         do_run = Signal()
-        over = Signal(3, reset_less=True)  # bit k: left[k] is 0; comparing takes long
+        once = Signal(3, reset_less=True)  # bit k: counts[k] is 1; comparing takes long
+        over = Signal(3, reset_less=True)  # bit k: following[k] is beyond counts[k]
         last_run = over.all()
 
-        def down(level):
-            return [left[level].eq(left[level] - 1), over[level].eq(left[level] == 1)]
+        def forth(level):
+            return [following[level].eq(following[level] + 1),
+                    over[level].eq(following[level] == counts[level])]
 
         def again(level):
-            return [left[level].eq(counts[level] - 1), over[level].eq(counts[level] == 1)]
-
-        with m.If(do_run):
-            with m.If(~over[0]):
-                m.d.sync += [run_addr.eq(run_addr + loops.s1), down(0)]
-            with m.Else():
-                m.d.sync += again(0)
-                with m.If(~over[1]):
-                    step2 = base2 + loops.s2
-                    m.d.sync += [run_addr.eq(step2), base2.eq(step2), down(1)]
-                with m.Else():
-                    step3 = base3 + loops.s3
-                    m.d.sync += [run_addr.eq(step3), base2.eq(step3), base3.eq(step3)]
-                    m.d.sync += [again(1), down(2)]
-                    with m.If(over[2]):
-                        m.d.sync += run_valid.eq(0)
+            return [following[level].eq(2), over[level].eq(once[level])]
 
         new = self.start.payload
         sizes = (new.n1, new.n2, new.n3)
+        next_addr = Mux(~run_valid, beats(new.base), Mux(
+            ~over[0], run_addr + s1, Mux(~over[1], base2 + s2, base3 + s3)))
+        # signals of their own, or synthesis makes a choice for each register out of this one
+        moves = Signal(3)
+        m.d.comb += moves.eq(Cat(~run_valid | do_run, ~run_valid | (do_run & over[0]),
+                                 ~run_valid | (do_run & over[:2].all())))
+        for move, address in zip(moves, (run_addr, base2, base3), strict=True):
+            with m.If(move):
+                m.d.sync += address.eq(next_addr)
+
+        with m.If(do_run):
+            with m.If(~over[0]):
+                m.d.sync += forth(0)
+            with m.Else():
+                m.d.sync += again(0)
+                with m.If(~over[1]):
+                    m.d.sync += forth(1)
+                with m.Else():
+                    m.d.sync += [again(1), forth(2)]
+                    with m.If(over[2]):
+                        m.d.sync += run_valid.eq(0)
+
+        run_len = Signal(16, reset_less=True)
+        run_short, run_single = Signal(reset_less=True), Signal(reset_less=True)
+        # written so that they share what they have in common
+        several, long = Cat(n[1:].any() for n in sizes), new.len[low_bits + 1:].any()
+        odd = Cat(n[0] for n in sizes)
         m.d.comb += self.start.ready.eq(~run_valid)
         with m.If(self.start.ready):
-            m.d.sync += loops.eq(new)
-            m.d.sync += [address.eq(new.base) for address in (run_addr, base2, base3)]
-            m.d.sync += [count.eq(n - 1) for count, n in zip(left, sizes, strict=True)]
-            m.d.sync += over.eq(Cat(n == 1 for n in sizes))
-            m.d.sync += run_valid.eq(self.start.valid & new.len.any() & new.n1.any()
-                                     & new.n2.any() & new.n3.any())
+            m.d.sync += [
+                s1.eq(beats(new.s1)), s2.eq(beats(new.s2)), s3.eq(beats(new.s3)),
+                Cat(counts).eq(Cat(sizes)),
+                Cat(once, over).eq((odd & ~several).replicate(2)),
+                [number.eq(2) for number in following],
+                run_len.eq(new.len),
+                run_short.eq(~(new.len[low_bits] | long)),
+                run_single.eq(new.len[low_bits] & ~long),
+                run_valid.eq(self.start.valid & (new.len[:low_bits + 1].any() | long)
+                             & (odd | several).all()),
+            ]
 
-        # pieces: runs cut at multiples of max_burst; lengths are one less than the number of beats
+        # pieces: runs cut at multiples of max_burst, at ends of blocks. When the last piece of a
+        # run is taken and none follows, its registers stay: they tell where the burst ends
         piece_valid = Signal()
-        piece_block = Signal(32 - byte_bits - low_bits, reset_less=True)
+        piece_block = Signal(place_bits - low_bits, reset_less=True)
         piece_low = Signal(low_bits, reset_less=True)
-        piece_left = Signal(16, reset_less=True)
         piece_of_last = Signal(reset_less=True)
         do_piece = Signal()
-        room = (~piece_low)[:low_bits] if low_bits else Const(0, 1)
+        # the run ends before beat `end` of the block that is blocks + carry blocks further on; of
+        # pieces there are as many to come, and one more if `end` is not 0: `ragged`
+        end = Signal(low_bits, reset_less=True)
+        blocks = Signal(16 - low_bits, reset_less=True)
+        carry, ragged = Signal(reset_less=True), Signal(reset_less=True)
         # the rest of the run is one piece; it begins where the burst ends, in the same block: both
         # are known from registers, as comparing so many bits takes long
         final, touches = Signal(reset_less=True), Signal(reset_less=True)
-        length = Signal(low_bits)
-        rest = (piece_left - room - 1)[:16]
-        m.d.comb += length.eq(Mux(final, piece_left, room))
+        piece_end = Signal(low_bits + 1)  # the beat behind it, in the block where it begins
+        m.d.comb += piece_end.eq(Cat(Mux(final, end, 0)[:low_bits], ~(final & ragged)))
 
-        with m.If(do_piece):
-            m.d.sync += [piece_block.eq(piece_block + 1), piece_low.eq(0), touches.eq(0)]
-            m.d.sync += [piece_left.eq(rest), final.eq(~rest[low_bits:].any())]
+        with m.If(do_piece & ~final):
+            m.d.sync += [
+                piece_block.eq(piece_block + 1), piece_low.eq(0), touches.eq(0),
+                blocks.eq(blocks - ~carry), carry.eq(0),
+                final.eq(Mux(carry & ragged, blocks == 0,
+                             Mux(carry | ragged, blocks == 1, blocks == 2))),
+            ]
 
         # a run made while the pieces do not take it waits aside: whether they do is known late
-        Run = data.StructLayout({"low": low_bits, "block": len(piece_block), "left": 16, "last": 1})
+        Run = data.StructLayout({"low": low_bits, "block": len(piece_block), "len": 16, "short": 1,
+                                 "single": 1, "last": 1})
         aside_valid = Signal()
         aside, run, chosen = Signal(Run, reset_less=True), Signal(Run), Signal(Run)
         m.d.comb += [
-            Cat(run.low, run.block).eq(run_addr[byte_bits:]),
-            run.left.eq(loops.len - 1),
-            run.last.eq(last_run),
+            run.eq(Cat(run_addr, run_len, run_short, run_single, last_run)),
             do_run.eq(run_valid & ~aside_valid),
             chosen.eq(Mux(aside_valid, aside, run)),
         ]
         with m.If(do_run):
             m.d.sync += [aside_valid.eq(1), aside.eq(run)]
-        burst_block = Signal.like(piece_block)
-        burst_end = Signal(low_bits + 1, reset_less=True)
-        piece_end = piece_low + length + 1
+        reach = Signal(low_bits + 1)
+        over_block, past_block = reach[low_bits], reach[:low_bits].any()
+        m.d.comb += reach.eq(chosen.low + chosen.len[:low_bits])
         with m.If(~piece_valid | (do_piece & final)):
-            m.d.sync += [
-                aside_valid.eq(0),
-                piece_valid.eq(run_valid | aside_valid),
-                Cat(piece_low, piece_block, piece_left, piece_of_last).eq(chosen),
-                final.eq((chosen.low + chosen.left) >> low_bits == 0),
-                touches.eq(Mux(piece_valid,
-                               (chosen.block == piece_block) & (chosen.low == piece_end),
-                               (chosen.block == burst_block) & (chosen.low == burst_end))),
-            ]
+            m.d.sync += [aside_valid.eq(0), piece_valid.eq(run_valid | aside_valid)]
+            with m.If(run_valid | aside_valid):
+                m.d.sync += [
+                    Cat(piece_low, piece_block).eq(Cat(chosen.low, chosen.block)),
+                    piece_of_last.eq(chosen.last),
+                    blocks.eq(chosen.len[low_bits:]),
+                    Cat(end, carry).eq(reach),
+                    ragged.eq(past_block),
+                    final.eq((chosen.short & ~(over_block & past_block))
+                             | (chosen.single & ~over_block & ~past_block)),
+                    touches.eq((chosen.block == piece_block) & (chosen.low == piece_end)),
+                ]
 
         # bursts: pieces that touch within a block, joined
         burst_valid = Signal()
+        burst_block = Signal.like(piece_block)
         burst_low = Signal.like(piece_low)
-        burst_len = Signal(9, reset_less=True)
+        burst_len = Signal(low_bits + 1, reset_less=True)
         burst_last = Signal(reset_less=True)
+        full = Signal(reset_less=True)
         joins = Signal()
-        full = burst_end[low_bits]
         m.d.comb += [
             joins.eq(burst_valid & ~burst_last & touches),
             self.o.valid.eq(burst_valid & (burst_last | full | (piece_valid & ~joins))),
@@ -220,9 +263,9 @@ class Bursts(wiring.Component):
             m.d.sync += burst_valid.eq(0)
         with m.If(do_piece):
             m.d.sync += burst_valid.eq(1)
-            m.d.sync += [burst_end.eq(piece_end), burst_last.eq(piece_of_last),
-                         self.last.eq(piece_of_last & final)]
-            m.d.sync += burst_len.eq(Mux(joins, burst_len, 0) + length + 1)
+            m.d.sync += [full.eq(piece_end[low_bits]), burst_last.eq(piece_of_last),
+                         self.last.eq(piece_of_last & final),
+                         burst_len.eq(piece_end - Mux(joins, burst_low, piece_low))]
             with m.If(~joins):
                 m.d.sync += [burst_block.eq(piece_block), burst_low.eq(piece_low)]
 
@@ -235,7 +278,7 @@ class ReadDMA(wiring.Component):
     First command 4 cycles after `start`, two more while `port` takes none; one beat per cycle, or
     one run per cycle if its beats are fewer; a beat from memory is on `o` 4 cycles later. Up to
     `max(2*max_burst, 64)` beats are asked for or held before the consumer takes them. No
-    multipliers; a RAM of that many beats, and one of two commands.
+    multipliers; a RAM of that many beats.
 
     Parameters
     ----------
@@ -293,7 +336,7 @@ class WriteDMA(wiring.Component):
     taken, but not within 3 cycles of its own arrival; `done` in the cycle after the last
     acknowledgement. The stream may run `room` beats ahead, of descriptors still to come too. Up to
     `QUEUE` descriptors wait for acknowledgements while later ones are at work. No multipliers; a
-    RAM of `room + 1` beats, and one of two commands.
+    RAM of `room + 1` beats.
 
     Parameters
     ----------

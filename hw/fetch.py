@@ -1,6 +1,6 @@
 """Program fetch: reads instructions in bursts until END."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -32,7 +32,7 @@ class Fetch(wiring.Component):
     start : In(1)
         One cycle high: fetch the program at `address`. Once after every reset.
     address : In(32)
-        Byte address of the program, a multiple of the beat.
+        Byte address of the program, a multiple of the beat; wraps at 2^addr_bits.
     halt : In(1)
         Ask for no more bursts.
     port : Out(ReadPort)
@@ -74,8 +74,9 @@ class Fetch(wiring.Component):
         chunk = self._chunk
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=self._config.beat_bits, depth=self.AHEAD)
         shift = self._config.beat_bytes.bit_length() - 1
+        low_bits = chunk.bit_length() - 1
 
-        beat = Signal(32 - shift)  # address of the next burst, in beats
+        beat = Signal(self._config.addr_bits - shift)  # address of the next burst, in beats
         left = Signal(range(self.AHEAD + 1))  # beats asked for still to come
         free = Signal(range(self.AHEAD + 1), init=self.AHEAD)  # room for beats not asked for
         position = Signal(range(self._beats))  # of the next beat in its instruction
@@ -110,14 +111,14 @@ class Fetch(wiring.Component):
                 cmd.valid.eq(1),
                 cmd.payload.addr.eq(beat << shift),
                 cmd.payload.len.eq(length),
-                beat.eq(beat + length),
+                beat.eq(Cat(Const(0, low_bits), beat[low_bits:] + 1)),
             ]
         # `leaves` comes late: sums are there before
         held = Mux(ask, free - length, free)
         m.d.sync += [left.eq(left + Mux(ask, length, 0) - arrives),
                      free.eq(Mux(leaves, held + 1, held))]
         with m.If(self.start):
-            m.d.sync += [fetching.eq(1), beat.eq(self.address[shift:])]
+            m.d.sync += [fetching.eq(1), beat.eq(self.address >> shift)]
 
         m.d.comb += [
             self.o.valid.eq(fifo.r_rdy),

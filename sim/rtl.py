@@ -183,7 +183,7 @@ class RTLDevice(Device):
     ----------
     config : Config
     memory_size : int
-        Bytes of device memory, at most 2^32; zero at first.
+        Bytes of device memory, at most 2^addr_bits; zero at first.
     timing : MemoryTiming or None
         None: MemoryTiming().
     seed : int
@@ -215,6 +215,9 @@ class RTLDevice(Device):
             raise TypeError(f"memory_size must be int, not {memory_size!r}")
         if not 0 < memory_size <= 1 << 32:
             raise ValueError(f"memory_size must be in 1..2^32, not {memory_size!r}")
+        if memory_size > 1 << config.addr_bits:
+            raise ValueError(f"memory_size must be at most {1 << config.addr_bits} as addr_bits is "
+                             f"{config.addr_bits}, not {memory_size!r}")
         self.config = config
         self.memory_size = memory_size
         self.max_cycles = max_cycles

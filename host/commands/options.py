@@ -82,7 +82,7 @@ def check_counts(args, *names):
 
 
 def board_of(args):
-    """The Board of --board, with the memory of --memory.
+    """The Board of --board, with the memory of --memory and addresses that reach all of it.
 
     Raises GradgateError if there is no such board, or a board with so much memory.
     """
@@ -91,7 +91,9 @@ def board_of(args):
         return found
     if not 1 <= args.memory <= 4096:
         raise GradgateError(f"--memory must be 1 to 4096 MiB, not {args.memory}")
-    return replace(found, memory_size=args.memory << 20)
+    size = args.memory << 20
+    bits = max(found.config.addr_bits, (size - 1).bit_length())
+    return replace(found, memory_size=size, config=replace(found.config, addr_bits=bits))
 
 
 def net_of(args, seed=0):

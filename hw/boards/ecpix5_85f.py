@@ -14,7 +14,8 @@ LOADER = "ecpix5"  # for openFPGALoader
 BOARD = Board(
     name="ecpix5-85f",
     description="ECPIX-5, LFE5UM5G-85F: 8x16 bf16, 128 KiB on chip",
-    config=Config(tm=8, tn=16, fmt="bf16", beat_bits=64, a_depth=512, b_depth=512, acc_depth=512),
+    config=Config(tm=8, tn=16, fmt="bf16", beat_bits=64, a_depth=512, b_depth=512, acc_depth=512,
+                  addr_bits=17),
     memory_size=128 << 10,
     clock_hz=80e6,
     timing=MemoryTiming(latency=3, beat_cycles=1, shared=True),

@@ -108,7 +108,7 @@ class Board:
     config : Config
         Parameters of the gateware.
     memory_size : int
-        Device memory in bytes, a multiple of the beat, at most 2^32.
+        Device memory in bytes, a multiple of the beat, at most 2^addr_bits.
     clock_hz : float
         Clock of the gateware; turns cycles into seconds.
     timing : MemoryTiming
@@ -139,6 +139,11 @@ class Board:
             raise ValueError(
                 f"memory_size must be a multiple of the beat, {self.config.beat_bytes} bytes, "
                 f"not {self.memory_size!r}"
+            )
+        if self.memory_size > 1 << self.config.addr_bits:
+            raise ValueError(
+                f"memory_size must be at most {1 << self.config.addr_bits} as config.addr_bits is "
+                f"{self.config.addr_bits}, not {self.memory_size!r}"
             )
         _check_type("clock_hz", self.clock_hz, (int, float), "a number")
         if not 0 < self.clock_hz < float("inf"):

@@ -14,7 +14,8 @@ LOADER = "ulx3s"  # for openFPGALoader
 BOARD = Board(
     name="ulx3s-85f",
     description="ULX3S, LFE5U-85F: 8x16 bf16, 32 MB SDRAM of 16 bits",
-    config=Config(tm=8, tn=16, fmt="bf16", beat_bits=64, acc_depth=2048),
+    config=Config(tm=8, tn=16, fmt="bf16", beat_bits=64, acc_depth=2048,
+                  addr_bits=25),
     memory_size=32 << 20,
     clock_hz=60e6,
     # a 64-bit beat is four words of the SDRAM, which runs at the clock of the gateware; the

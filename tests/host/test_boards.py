@@ -28,8 +28,19 @@ def test_unknown_board_lists_the_known_ones(name):
 
 
 def test_build_names_are_unique():
-    configs = [b.config for b in BOARDS.values()] + [Config(tm=4), Config(acc_depth=64)]
+    configs = [b.config for b in BOARDS.values()] + [
+        Config(tm=4), Config(acc_depth=64), Config(addr_bits=25)]
     assert len({c.name for c in configs}) == len(configs)
+
+
+def test_names_tell_addresses_that_are_not_of_32_bits():
+    assert Config(addr_bits=25).name == f"{Config().name}_m25"
+    assert Config(addr_bits=32) == Config() and "_m" not in Config().name
+
+
+def test_addresses_reach_all_of_the_memory_and_no_further():
+    for name in ("ulx3s-85f", "ulx3s-85f-8x8", "ecpix5-85f", "zcu102"):
+        assert board(name).memory_size == 1 << board(name).config.addr_bits
 
 
 def test_peak_is_that_of_the_multipliers_of_the_array():
@@ -64,7 +75,7 @@ def test_documented_example(tmp_path):
         description="two banks of SDRAM on a board of mine",
         memory_size=64 << 20,
         clock_hz=75e6,
-        config=Config(tm=8, tn=16, a_depth=1024, b_depth=2048, acc_depth=1024),
+        config=Config(tm=8, tn=16, a_depth=1024, b_depth=2048, acc_depth=1024, addr_bits=26),
         timing=MemoryTiming(latency=12, beat_cycles=2.0, shared=True, row_bytes=2048,
                             row_cycles=8, refresh_interval=585, refresh_cycles=12),
     )
@@ -95,6 +106,9 @@ def test_defaults_may_be_left_out(tmp_path):
     ("[timing]", "[[timing]]", "timing must be a table: begin it with [timing]"),
     ("= 0x4000000", "= 100", "memory_size must be a multiple of the beat, 8 bytes, not 100"),
     ("= 0x4000000", "= 0x4_0000_0000", "memory_size must be in 1..4294967296, not 17179869184"),
+    ("addr_bits = 26", "addr_bits = 25",
+     "memory_size must be at most 33554432 as config.addr_bits is 25, not 67108864"),
+    ("addr_bits = 26", "addr_bits = 33", "config.addr_bits must be in 16..32, not 33"),
     ('"mine"', "7", "name must be str, not 7"),
     ("tn = 16", "tn =", "not a TOML file: Invalid value"),
 ])
@@ -145,6 +159,8 @@ def test_timing_is_validated(wrong, message):
     ({"acc_depth": 0}, "acc_depth must be a power of two in 16..32768, not 0"),
     ({"read_ports": 2}, "read_ports must be 1 or 3, not 2"),
     ({"write_ports": 3}, "write_ports must be 1 or 2, not 3"),
+    ({"addr_bits": 15}, "addr_bits must be in 16..32, not 15"),
+    ({"addr_bits": 33}, "addr_bits must be in 16..32, not 33"),
 ])
 def test_values_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):

@@ -16,6 +16,9 @@ def test_boards_in_every_spelling():
             assert device.timing == board.timing != MemoryTiming()
     config = Config(tm=4, tn=8, fmt="fp32", beat_bits=64)
     assert gradgate.device("model", board=config, memory_size=4096).memory_size == 4096
+    for bits, size in ((32, 64 << 20), (16, 1 << 16)):
+        config = Config(tm=4, tn=8, addr_bits=bits)
+        assert gradgate.device("model", board=config).memory_size == size
 
 
 def test_timing_is_an_option():

@@ -52,6 +52,9 @@ def test_memory_replaces_that_of_the_board():
     assert board_of(parse()) == board("tiny")
     for size in (1, 4096):
         assert board_of(parse("--memory", str(size))).memory_size == size << 20
+    for size, bits in ((1, 25), (32, 25), (33, 26), (4096, 32)):
+        found = board_of(parse("--board", "ulx3s-85f", "--memory", str(size)))
+        assert (found.memory_size, found.config.addr_bits) == (size << 20, bits)
     for size in (0, 4097):
         with pytest.raises(GradgateError, match=f"^--memory must be 1 to 4096 MiB, not {size}$"):
             board_of(parse("--memory", str(size)))

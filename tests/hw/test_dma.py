@@ -2,6 +2,7 @@
 """hw/dma.py: order and values of beats, shape of bursts, throughput, what is done when."""
 
 import random
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -150,6 +151,44 @@ def test_write_random(beat_bits, max_burst):
     descriptors = [random_descriptor(config, rng) for _ in range(8)]
     memory, expected, _ = write(config, descriptors, seed, latency=7, stall=0.3)
     assert memory.data == expected
+
+
+@pytest.mark.parametrize("max_burst", [1, 8, 64])
+def test_addresses_wrap(max_burst):
+    """Bases, strides of both signs and ends of runs beyond a memory of 64 KiB."""
+    config = replace(config_of(64, max_burst), addr_bits=16)
+    print("seed", max_burst)
+    rng = random.Random(max_burst)
+    descriptors = [descriptor((1 << 16) - 24, 7), descriptor(16, 2, n1=9, s1=-16),
+                   descriptor((1 << 32) - 16, 4, n1=3, s1=-(1 << 31), n2=2, s2=(1 << 31) - 8)]
+    for _ in range(6):
+        d = random_descriptor(config, rng)
+        descriptors.append(d | {name: d[name] + (rng.randrange(-1 << 14, 1 << 14) << 16)
+                                for name in ("s1", "s2", "s3")}
+                           | {"base": rng.randrange(0, 1 << 32, 8)})
+    memory, beats, _ = read(config, descriptors, stall=0.2)
+    assert beats == [memory.beat(a % (1 << 16)) for d in descriptors for a in addresses(config, d)]
+    assert memory.reads[:2] == [((1 << 16) - 24, 3), (0, 4)] or max_burst < 4
+
+
+@pytest.mark.parametrize("max_burst", [4, 64])
+def test_ends_of_runs_and_of_bursts(max_burst):
+    """Runs of all lengths from all places of a block: as few bursts as there can be."""
+    config = config_of(64, max_burst)
+    places = [0, 1, max_burst // 2, max_burst - 1]
+    lengths = sorted({1, 2, *(k * max_burst + d for k in (1, 2, 3) for d in (-1, 0, 1))})
+    descriptors = [descriptor(4096 * (1 + n % 12) + 8 * place, length) for n, (place, length) in
+                   enumerate((place, length) for place in places for length in lengths)]
+    memory, beats, _ = read(config, descriptors, limit=50000)
+    assert beats == [memory.beat(a) for d in descriptors for a in addresses(config, d)]
+    bursts = []
+    for d in descriptors:
+        at, end = d["base"] // 8, d["base"] // 8 + d["len"]
+        while at < end:
+            stop = min(end, (at // max_burst + 1) * max_burst)
+            bursts.append((8 * at, stop - at))
+            at = stop
+    assert memory.reads == bursts
 
 
 @pytest.mark.parametrize("field", ["len", "n1", "n2", "n3"])

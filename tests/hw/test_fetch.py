@@ -2,6 +2,7 @@
 """Program fetch: all beats up to END, bursts within bounds, their cycles."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from amaranth.sim import Simulator
@@ -19,8 +20,10 @@ CONFIGS = {
 }
 
 
-def fetch(config, count, address, *, seed=0, stall=0.0, latency=1, halt_at=None, limit=3000):
-    """Fetch `count` random instructions and END; returns (beats, their cycles, memory)."""
+def fetch(config, count, address, *, seed=0, stall=0.0, latency=1, halt_at=None, limit=3000,
+          asked=None):
+    """Fetch `count` random instructions and END at `address`, for which `asked` may stand; returns
+    (beats, their cycles, memory)."""
     print("seed", seed)
     rng = random.Random(seed)
     dut = Fetch(config)
@@ -32,7 +35,7 @@ def fetch(config, count, address, *, seed=0, stall=0.0, latency=1, halt_at=None,
     expected = (count + 1) * (BYTES // config.beat_bytes)
 
     async def main(ctx):
-        ctx.set(dut.address, address)
+        ctx.set(dut.address, address if asked is None else asked)
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
@@ -84,6 +87,13 @@ def test_program(name, seed):
         at += length * size
         assert at % burst == 0 and length * size <= burst
     assert at == stop
+
+
+def test_addresses_wrap():
+    """The program of a memory of 64 KiB, at an address beyond it."""
+    config = replace(CONFIGS["w64_short"], addr_bits=16)
+    beats, _, memory = fetch(config, 3, 0x2000, asked=0x7fff_2000)
+    assert memory.reads[0] == (0x2000, 4) and len(beats) >= 8 * 3 + 1
 
 
 @pytest.mark.parametrize("latency", [1, 10, 40])

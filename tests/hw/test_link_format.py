@@ -24,7 +24,8 @@ def test_every_board_there_and_back(name):
 
 def test_every_parameter_counts():
     others = {"tm": 4, "tn": 32, "fmt": "fp32", "beat_bits": 32, "a_depth": 16, "b_depth": 32768,
-              "acc_depth": 64, "max_burst": 256, "read_ports": 3, "write_ports": 2}
+              "acc_depth": 64, "max_burst": 256, "read_ports": 3, "write_ports": 2,
+              "addr_bits": 25}
     assert {*others, "core"} == {field.name for field in fields(Config)}
     for name, value in others.items():
         other = Identity(board="x", config=Config(**{name: value}), memory_size=1 << 25,

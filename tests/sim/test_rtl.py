@@ -362,6 +362,13 @@ def test_memory_size_is_validated(size, error):
         RTLDevice(CONFIG, size)
 
 
+def test_memory_beyond_the_addresses_is_refused():
+    config = dataclasses.replace(CONFIG, addr_bits=17)
+    with pytest.raises(ValueError, match="^memory_size must be at most 131072 as addr_bits is 17, "
+                                         "not 131076$"):
+        RTLDevice(config, (1 << 17) + 4)
+
+
 def test_use_after_close():
     device = RTLDevice(CONFIG, SIZE)
     device.close()
