@@ -22,7 +22,7 @@ NAME = "litedram_core"
 PORT = "native_0"
 PACKAGES = ("litedram", "litex", "migen")  # what the Verilog depends on
 
-# LiteDRAM rounds the time between refreshes up to whole cycles: at most clocks they would be too few
+# LiteDRAM rounds the time between refreshes up to whole cycles, which makes too few at most clocks
 _GENERATOR = """
 import math
 from litedram import gen, modules

@@ -9,6 +9,7 @@ from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.config import check_config
 from gradgate.hw.port import Command, ReadPort, WritePort
+from gradgate.hw.stage import Skid
 
 __all__ = ["Descriptor", "Bursts", "ReadDMA", "WriteDMA"]
 
@@ -31,45 +32,24 @@ class Descriptor(data.Struct):
     s3: signed(32)
 
 
-def _registered(m, fifo, valid, payload, taken):
-    """Put the end of `fifo` in registers, as RAM is slow; return whether a beat leaves the RAM.
-
-    There are two, so that what leaves the RAM does not depend on `taken` in the same cycle.
-    """
-    beat, behind = (Signal(len(fifo.r_data), name=name, reset_less=True)
-                    for name in ("beat", "behind"))
-    both = Signal()
-    moves = fifo.r_rdy & fifo.r_en
-    m.d.comb += [fifo.r_en.eq(~both), payload.eq(beat)]
-    with m.If(~both):
-        m.d.sync += behind.eq(fifo.r_data)
-    with m.If(~valid | taken):
-        m.d.sync += [valid.eq(both | moves), beat.eq(Mux(both, behind, fifo.r_data)), both.eq(0)]
-    with m.Elif(moves):
-        m.d.sync += both.eq(1)
-    return moves
+def _registered(m, fifo):
+    """The end of `fifo`, a stream, from registers, as RAM is slow; and whether a beat leaves the
+    RAM."""
+    m.submodules.end = end = Skid(len(fifo.r_data))
+    wiring.connect(m, fifo.r_stream, end.i)
+    return end.o, end.i.valid & end.i.ready
 
 
-def _queued(m, bursts, cmd, room):
-    """Pass bursts on to `cmd` a cycle later, as long as there is `room`; whether one leaves.
-
-    Two of them wait, so that nothing here depends on `cmd.ready` in the same cycle: it comes late.
-    """
-    waiting = [Signal(Command, name=f"waiting{k}", reset_less=True) for k in range(2)]
-    full, first, last = Signal(2), Signal(), Signal()  # the two; where the next leaves, and enters
-    enters, leaves = bursts.o.valid & bursts.o.ready, cmd.valid & cmd.ready
+def _passed(m, bursts, cmd, room):
+    """Pass bursts on to `cmd` a cycle later, as long as there is `room`; whether one leaves."""
+    m.submodules.commands = commands = Skid(Command)
     m.d.comb += [
-        bursts.o.ready.eq(~full.all() & room),
-        cmd.valid.eq(full.any()),
-        cmd.payload.eq(Mux(first, waiting[1], waiting[0])),
+        bursts.o.ready.eq(commands.i.ready & room),
+        commands.i.valid.eq(bursts.o.valid & room),
+        commands.i.payload.eq(bursts.o.payload),
     ]
-    m.d.sync += [first.eq(first ^ leaves), last.eq(last ^ enters)]
-    for k in range(2):
-        with m.If(enters & (last == k)):
-            m.d.sync += [waiting[k].eq(bursts.o.payload), full[k].eq(1)]
-        with m.Elif(leaves & (first == k)):
-            m.d.sync += full[k].eq(0)
-    return enters
+    wiring.connect(m, commands.o, cmd)
+    return bursts.o.valid & bursts.o.ready
 
 
 class Bursts(wiring.Component):
@@ -318,11 +298,12 @@ class ReadDMA(wiring.Component):
         arrives, arrived = Signal(), Signal(self._config.beat_bits, reset_less=True)
         m.d.sync += [arrives.eq(self.port.data.valid), arrived.eq(self.port.data.payload)]
         m.d.comb += [fifo.w_data.eq(arrived), fifo.w_en.eq(arrives), self.port.data.ready.eq(1)]
-        freed = _registered(m, fifo, self.o.valid, self.o.payload, self.o.ready)
+        end, freed = _registered(m, fifo)
+        wiring.connect(m, end, wiring.flipped(self.o))
 
         # a command takes the room for all its beats; asking for that of the longest is one gate
         free = Signal(range(depth + 1), init=depth)
-        asks = _queued(m, bursts, self.port.cmd, free >= self._config.max_burst)
+        asks = _passed(m, bursts, wiring.flipped(self.port.cmd), free >= self._config.max_burst)
         m.d.sync += free.eq(free + freed - Mux(asks, bursts.o.payload.len, 0))
 
         return m
@@ -415,15 +396,19 @@ class WriteDMA(wiring.Component):
         pending = Signal(range(self.OUTSTANDING + 1))
         cmd = self.port.cmd
         burst = bursts.o.payload
-        do_burst = _queued(m, bursts, cmd, (held >= burst.len) & ends.w_rdy
+        do_burst = _passed(m, bursts, wiring.flipped(cmd), (held >= burst.len) & ends.w_rdy
                            & (pending != self.OUTSTANDING))
         do_cmd = cmd.valid & cmd.ready
 
-        ready = Signal()
+        end, _ = _registered(m, fifo)
         do_beat = self.port.data.valid & self.port.data.ready
-        _registered(m, fifo, ready, self.port.data.payload, do_beat)
         some_claimed = Signal()  # that it is not 0, as much depends on it
-        m.d.comb += [self.port.data.valid.eq(ready & some_claimed), self.left.eq(do_beat)]
+        m.d.comb += [
+            self.port.data.valid.eq(end.valid & some_claimed),
+            self.port.data.payload.eq(end.payload),
+            end.ready.eq(do_beat),
+            self.left.eq(do_beat),
+        ]
         # what comes late chooses among sums that are there before
         following, left = (issued + 1)[:len(issued)], claimed - do_beat
         m.d.sync += [

@@ -158,8 +158,8 @@ class Sequencer(wiring.Component):
         beats = BYTES // self._config.beat_bytes
         codes = [*UNITS, Unit.END]
         position = Signal(range(beats))  # of the next beat in its instruction
-        # the beat at hand, and whose it is, one bit per unit: RAM, from where it comes, is slow, and
-        # whether a queue takes it is known late
+        # the beat at hand, and whose it is, one bit per unit: RAM, from where it comes, is slow,
+        # and whether a queue takes it is known late
         Beat = data.StructLayout({"bits": self._config.beat_bits, "found": len(codes), "final": 1})
         m.submodules.skid = skid = Skid(Beat)
         beat, valid, move = skid.o.payload, skid.o.valid, skid.o.ready
