@@ -116,7 +116,8 @@ def _prepared(name, build):
     return Plan(boards.board(name), build, kept, commands, design.target_hz)
 
 
-def build(plan, seeds, folder, out, *, step=lambda what: None, line=lambda text: None):
+def build(plan, seeds, folder, out, *, minutes=None, step=lambda what: None,
+          line=lambda text: None):  # fmt: skip
     """Make the bitstream of `plan`: the fastest of all seeds.
 
     Parameters
@@ -128,6 +129,8 @@ def build(plan, seeds, folder, out, *, step=lambda what: None, line=lambda text:
         To work in; made, and its files replaced.
     out : path
         Where bitstream and report go, if timing is met.
+    minutes : float, optional
+        A seed is given up after so many: a router that gets stuck goes on for ever.
     step : callable
         Is told what begins: "synthesis", "seed N", "packing".
     line : callable
@@ -156,8 +159,8 @@ def build(plan, seeds, folder, out, *, step=lambda what: None, line=lambda text:
     for seed in seeds:
         step(f"seed {seed}")
         try:
-            _logged(_route(route, seed), folder, f"seed_{seed}.log", line)
-        except GradgateError as error:  # some seeds find no place for everything
+            _logged(_route(route, seed), folder, f"seed_{seed}.log", line, minutes)
+        except GradgateError as error:  # some seeds find no place or no way for everything
             found[seed] = None
             line(str(error))
             continue
@@ -186,7 +189,7 @@ def build(plan, seeds, folder, out, *, step=lambda what: None, line=lambda text:
     return made
 
 
-def _logged(command, folder, name, line):
+def _logged(command, folder, name, line, minutes):
     """Run, and keep what is printed in the file `name` too."""
     with (folder / name).open("w") as log:
 
@@ -194,7 +197,7 @@ def _logged(command, folder, name, line):
             log.write(text + "\n")
             line(text)
 
-        tools.run(command, folder, both)
+        tools.run(command, folder, both, minutes)
 
 
 def _route(command, seed):

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import threading
 
 from .errors import GradgateError
 
@@ -31,7 +32,7 @@ def versions():
         raise GradgateError(f"no {error.name}: pip install 'gradgate[boards]'") from None
 
 
-def run(command, folder, line=None):
+def run(command, folder, line=None, minutes=None):
     """Run a program in `folder`.
 
     Parameters
@@ -42,11 +43,13 @@ def run(command, folder, line=None):
         The only one that it can see.
     line : callable, optional
         Is given each line that it prints.
+    minutes : float, optional
+        It is stopped after so many.
 
     Raises
     ------
     GradgateError
-        It is not installed, or fails; the message has the last that it printed.
+        It is not installed, is stopped, or fails; the message has the last that it printed.
     """
     name, *arguments = command
     scripts = importlib.metadata.entry_points(group="console_scripts", name=f"yowasp-{name}")
@@ -54,7 +57,7 @@ def run(command, folder, line=None):
         raise GradgateError(f"no {name}: pip install 'gradgate[boards]'")
     module, function = next(iter(scripts)).value.split(":")
     start = f"import sys, {module}; sys.exit({module}.{function}())"
-    printed = []
+    printed, late = [], threading.Event()
     with subprocess.Popen(
         [sys.executable, "-c", start, *arguments],
         cwd=folder,
@@ -65,9 +68,23 @@ def run(command, folder, line=None):
         # folders it could see, those of the root and all above its own
         env=os.environ | {"PYTHONHASHSEED": "0", "YOWASP_MOUNT": "/=."},
     ) as process:
-        for text in process.stdout:
-            printed.append(text.rstrip())
-            if line:
-                line(printed[-1])
+
+        def stop():
+            late.set()
+            process.kill()
+
+        clock = threading.Timer(60 * minutes, stop) if minutes else None
+        if clock:
+            clock.start()
+        try:
+            for text in process.stdout:
+                printed.append(text.rstrip())
+                if line:
+                    line(printed[-1])
+        finally:
+            if clock:
+                clock.cancel()
+    if late.is_set():
+        raise GradgateError(f"{name} was stopped after {minutes:g} minutes")
     if process.returncode:
         raise GradgateError("\n".join([f"{name} failed:", *printed[-TAIL:]]))

@@ -31,6 +31,14 @@ def arguments(parser):
         metavar="LIST",
         help="seeds of place and route, as 7 or 1-4 or 1,5,9 (default: %(default)s)",
     )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=240,
+        metavar="N",
+        help="give a seed up after so many minutes, as routing may never end; 0: never "
+        "(default: %(default)s)",
+    )
     add_bitstreams(parser)
     parser.add_argument(
         "--work",
@@ -63,6 +71,7 @@ def run(args, console):
             wanted,
             args.work / args.board,
             args.out / args.board,
+            minutes=args.minutes,
             step=bar.step,
             line=bar.line,
         )

@@ -94,6 +94,14 @@ def test_too_slow(clock, tmp_path):
     assert "Max frequency" in (tmp_path / "work" / "seed_1.log").read_text()
 
 
+def test_seeds_that_take_too_long(clock, tmp_path):
+    lines = []
+    with pytest.raises(GradgateError, match="^icebreaker: place and route failed with every seed"):
+        build.build(build.plan("counter"), [1, 2], tmp_path / "work", tmp_path / "out",
+                    minutes=1e-4, line=lines.append)
+    assert lines.count("nextpnr-ice40 was stopped after 0.0001 minutes") == 2
+
+
 def test_what_cannot_be_built(clock, monkeypatch):
     assert "counter" in build.buildable() and "tiny" not in build.buildable()
     with pytest.raises(GradgateError, match="^board tiny exists in simulation only; there are "

@@ -30,6 +30,8 @@ def test_failures(tmp_path):
         tools.run(["yosys", "-p", "read_verilog none.v"], tmp_path)
     with pytest.raises(GradgateError, match=r"^no vivado: pip install 'gradgate\[boards\]'$"):
         tools.run(["vivado"], tmp_path)
+    with pytest.raises(GradgateError, match="^yosys was stopped after 0.0001 minutes$"):
+        tools.run(["yosys", "-p", "help -all"], tmp_path, minutes=1e-4)
 
 
 def test_versions(monkeypatch):
