@@ -34,12 +34,14 @@ TIMED = "8x8 bf16"  # whose blocks are also placed and routed, but for
 UNTIMED = ("POST",)  # which takes half an hour; its larger blocks are
 
 CONFIGS = {  # array and format: build
-    "2x4 bf16": Config(tm=2, tn=4, beat_bits=32, a_depth=256, b_depth=256, acc_depth=128),
-    "4x8 bf16": Config(tm=4, tn=8, beat_bits=64, a_depth=512, b_depth=1024, acc_depth=512),
+    "2x4 bf16": Config(tm=2, tn=4, beat_bits=32, a_depth=256, b_depth=256, acc_depth=128,
+                       addr_bits=25),
+    "4x8 bf16": Config(tm=4, tn=8, beat_bits=64, a_depth=512, b_depth=1024, acc_depth=512,
+                       addr_bits=25),
     "8x8 bf16": boards.board("ulx3s-85f-8x8").config,
     "8x16 bf16": boards.board("ulx3s-85f").config,
     "4x4 fp32": Config(tm=4, tn=4, fmt="fp32", beat_bits=64, a_depth=512, b_depth=512,
-                       acc_depth=256),
+                       acc_depth=256, addr_bits=25),
     "4x8 fp32": Config(tm=4, tn=8, fmt="fp32", beat_bits=128, a_depth=512, b_depth=1024,
                        acc_depth=512, read_ports=3, write_ports=2),
     "2x4 bf16, small core": boards.board("icebreaker").config,

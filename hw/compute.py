@@ -32,6 +32,9 @@ class ComputeUnit(wiring.Component):
     * `fence` issues the first vector at least `loop` cycles after the last one before;
     * `done` comes `latency` cycles after the issue of the last vector.
 
+    Group g of vlanes rows is g cycles behind the first. What all of this says of accumulators is
+    of those of the first; AccDrain reads those of the others later by as much.
+
     The instruction bits a_pix, ident, sel, zero, and pack are without effect in weight-gradient
     mode, `ones` is without effect in convolution mode.
 
