@@ -58,8 +58,8 @@ def test_boards_without_bitstreams(tmp_path, capsys):
 
 
 def test_build(tmp_path, monkeypatch, capsys):
-    def fake(plan, seeds, folder, out, *, step, line):
-        assert (plan, seeds) == ("the plan", [1, 3])
+    def fake(plan, seeds, folder, out, *, minutes, step, line):
+        assert (plan, seeds, minutes) == ("the plan", [1, 3], 9)
         assert (folder, out) == (tmp_path / "w" / "ulx3s-85f", tmp_path / "o" / "ulx3s-85f")
         step("synthesis")
         line("Info: [on its way]")
@@ -68,7 +68,7 @@ def test_build(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(build, "plan", lambda name: {"ulx3s-85f": "the plan"}[name])
     monkeypatch.setattr(build, "build", fake)
     assert main(["build", "ulx3s-85f", "--seeds", "1,3", "--out", str(tmp_path / "o"),
-                 "--work", str(tmp_path / "w")]) == 0
+                 "--work", str(tmp_path / "w"), "--minutes", "9"]) == 0
     printed = capsys.readouterr().out
     assert "152 of 156" in printed and "81.25 MHz, 80 needed" in printed
 
