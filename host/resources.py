@@ -36,7 +36,7 @@ LIMITS = {"luts": 0.85, "blocks": 0.9}
 TILE = ("tile buffers", "accumulators")
 DMA_DEPTH = 64  # least depth of the FIFO of a DMA
 MICRO = {  # logic cells of an iCE40
-    "array": 2989,
+    "array": 2922,
     "processor": 875,
     "link": 580,
     "memory": 182,
@@ -167,7 +167,7 @@ def memories(config):
     return [
         Memory("tile buffers", config.elem_bits, config.a_depth, config.tn),
         Memory("tile buffers", config.elem_bits, config.b_depth, config.tn),
-        Memory("accumulators", 32 * config.tm, config.acc_depth, 2),
+        Memory("accumulators", 32 * config.vlanes, config.acc_depth, 2 * config.groups),
         Memory("reads of LOAD", beat, reads, 4),
         Memory("reads of POST", beat, reads, 3),
         Memory("writes of POST", beat, writes, 2),
@@ -212,8 +212,9 @@ def luts(config):
     # RAMs of 16 words of 4 bits, and multiplexers where there are several one above the other
     ram = shallow * queues.count * queues.bits * (6 / 4 * rows + rows - 1)
     slices = config.read_ports + config.write_ports + 2
+    wide = 12.5 * (config.addr_bits - 25)  # of a DMA: bits beyond those of 32 MB
     return {
-        "rows of the array": tm * (337 * tn + 260 if fp32 else 183 * tn + 232),
+        "rows of the array": tm * (324 * tn + 253 if fp32 else 171 * tn + 258),
         "adders of the array": tm * (742 + 16 * lanes if fp32 else 623),
         "accumulators": 66 * tm + 12,
         "tile buffer A": buffer(config.a_depth),
@@ -221,14 +222,14 @@ def luts(config):
         "stationary": 52 * tn + 925,
         "moving": 26 * tn + 700,
         "operands": 70 + 24.5 * tn + 12.5 * tm,
-        "LOAD": 2 * (2985 + 60 * lanes + 0.94 * beat),
-        "POST": 3400 * config.vlanes + 6350,
-        "sequencer": 1490 - 2.1 * beat + ram,
+        "LOAD": 2 * (2427 + 40 * lanes + 1.5 * beat + 2 * wide),
+        "POST": 3280 * config.vlanes + 5250 + 5 * wide,
+        "sequencer": 1480 - beat + ram,
         "ports of the core": 865 + 1.3 * beat,
         "registers": 2200,
         "link": 485 + 1.05 * beat,
         "memory": 1330 + 4 * beat,
-        "UART, arbiters": 200 + slices * (157 + 1.69 * beat),
+        "UART, arbiters": 200 + slices * (120 + 1.21 * beat),
     }
 
 
