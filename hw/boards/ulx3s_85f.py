@@ -17,7 +17,7 @@ BOARD = Board(
     config=Config(tm=8, tn=16, fmt="bf16", beat_bits=64, acc_depth=2048,
                   addr_bits=25),
     memory_size=32 << 20,
-    clock_hz=60e6,
+    clock_hz=80e6,
     # a 64-bit beat is four words of the SDRAM, which runs at the clock of the gateware; the
     # rest reproduces LiteDRAM and such a chip: streams within 3 %, the bursts of a training
     # step of the digits within 0.2 % (tests/sim/test_sdram.py)
@@ -27,8 +27,8 @@ BOARD = Board(
         shared=True,
         row_bytes=1024,
         row_cycles=8,
-        refresh_interval=468,
-        refresh_cycles=10,
+        refresh_interval=625,
+        refresh_cycles=12,
     ),
 )
 
