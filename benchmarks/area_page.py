@@ -20,7 +20,7 @@ carries, six for a RAM of 16 × 4 bits; on an iCE40 logic cells, those with noth
 ## Whole devices
 
 Core, registers, link and the controller of an SDRAM, or the memory of an iCE40UP5K; without PLL and pins. Multipliers are MULT18X18D
-and SB_MAC16, block RAMs DP16KD and SB_RAM40_4K. Addresses have 25 bits, those of 4x8 fp32 32.
+and SB_MAC16, block RAMs DP16KD and SB_RAM40_4K. Addresses have 25 bits, those of 4x8 fp32 and of the small core 32.
 
 {devices}
 

@@ -163,6 +163,8 @@ def build(plan, seeds, folder, out, *, minutes=None, step=lambda what: None,
         except GradgateError as error:  # some seeds find no place or no way for everything
             found[seed] = None
             line(str(error))
+            with (folder / f"seed_{seed}.log").open("a") as log:
+                log.write(f"{error}\n")
             continue
         result = json.loads((folder / "result.json").read_text())
         found[seed] = _slowest(result, plan)[1]

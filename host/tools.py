@@ -49,7 +49,7 @@ def run(command, folder, line=None, minutes=None):
     Raises
     ------
     GradgateError
-        It is not installed, is stopped, or fails; the message has the last that it printed.
+        It is not installed, or is stopped; or it fails: the message has the last that it printed.
     """
     name, *arguments = command
     scripts = importlib.metadata.entry_points(group="console_scripts", name=f"yowasp-{name}")

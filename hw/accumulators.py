@@ -102,7 +102,7 @@ class Accumulators(wiring.Component):
         ]
         width = 32 * self.config.vlanes
         for g in range(self.config.groups):
-            m.submodules[f"group_{g}"] = group = _Group(self.config, now)
+            m.submodules[f"group_{g}"] = group = _Group(self.config, now.shape())
             m.d.comb += [
                 group.i.eq(now),
                 group.data.eq(write.data.as_value().word_select(g, width)),
@@ -116,15 +116,15 @@ class Accumulators(wiring.Component):
 class _Group(wiring.Component):
     """The memories of a group: does `i`, a cycle later, and passes it on as `o`."""
 
-    def __init__(self, config, action):
+    def __init__(self, config, layout):
         self._depth = config.acc_depth
         words = 32 * config.vlanes
-        layout = action.shape()
         super().__init__({"i": In(layout), "o": Out(layout), "data": In(words),
                           "read": Out(words), "drain": Out(words)})
 
     def elaborate(self, platform):
         m = Module()
+        # without reset: what is written then means nothing any more
         here = Signal(self.i.shape(), reset_less=True)
         m.d.sync += here.eq(self.i)
         m.d.comb += self.o.eq(here)

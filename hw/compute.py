@@ -13,7 +13,7 @@ from gradgate.hw.stationary import Fill, Stationary
 
 __all__ = ["ComputeUnit"]
 
-_LANES = 8  # that a register of their own enables
+_LANES = 8  # that share a register which enables them
 
 
 class ComputeUnit(wiring.Component):
@@ -52,7 +52,8 @@ class ComputeUnit(wiring.Component):
     nonfinite : Out(1)
         Always 0: the operands are canonical.
     overflow : Out(1)
-        One cycle high per vector with at least one overflow, groups - 1 cycles after `done`.
+        One cycle high per vector with at least one overflow, groups - 1 cycles after `done`:
+        before POST has brought the sums to memory.
     a, b : Out(BufferRead(config))
     drain : In(AccDrain(config))
     """
@@ -155,11 +156,11 @@ class ComputeUnit(wiring.Component):
         tail = delayed(moving.tail, before_read + after_read, "tail")
         c = delay("until_read", Cat(here.c, here.clear), before_read - read)
         c, clear = c[:-1], c[-1]
-        written = before_read + after_read - 1  # cycle of the sums of the first group
+        written = before_read + after_read  # cycle of the sums of the first group
         m.d.comb += [
             accumulators.read.en.eq(en[before_read - 1]),
             accumulators.read.addr.eq(c), accumulators.read.clear.eq(clear),
-            accumulators.write.en.eq(en[written - 1]),
+            accumulators.write.en.eq(en[written - 2]),
             accumulators.write.addr.eq(delay("until_write", c, after_read - 1)),
         ]
         overflow = 0
@@ -180,7 +181,7 @@ class ComputeUnit(wiring.Component):
                 ]
                 overflows.append(accumulate.overflow)
             passed = Signal(name=f"overflow_{g}")
-            m.d.sync += passed.eq((en[written + g] & Cat(overflows).any()) | overflow)
+            m.d.sync += passed.eq((en[written + g - 1] & Cat(overflows).any()) | overflow)
             overflow = passed
 
             if g + 1 < config.groups:

@@ -42,7 +42,8 @@ class Config:
         "units": four units that work at once. "micro": the small core, one instruction after the
         other; tm 2, tn 4, bf16, beats of 32 bits and a port each way.
     addr_bits : int
-        Bits of a byte address that memory has, 16..32: addresses wrap there.
+        Bits of a byte address that memory has, 16..32: addresses wrap there. Of no effect on the
+        small core, whose memory is what it is.
 
     Raises
     ------

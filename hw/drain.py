@@ -157,17 +157,17 @@ class Drain(wiring.Component):
         with m.If(place[0]):
             m.d.sync += index.eq(tag + 1)
 
-        # so that the group whose turn it is to be handed out has just been reduced
+        # a group is handed out when it has just been reduced, so nothing has to keep it
         words = Signal(data.ArrayLayout(32, tm), reset_less=True)
         tags = Signal(data.ArrayLayout(TAG_BITS, tm), reset_less=True)
         made = Signal(Pooled(self.config))
         done, end = Signal(groups), Signal(groups, reset_less=True)
         for g in range(groups):
-            valid, r2_first, r2_last, r2_end = place
-            m.d.sync += [done[g].eq(valid & r2_last), end[g].eq(r2_end)]
+            valid, first_one, last_one, ends = place
+            m.d.sync += [done[g].eq(valid & last_one), end[g].eq(ends)]
             for r in range(g * vlanes, (g + 1) * vlanes):
                 word = self.drain.data[r]
-                with m.If(valid & (r2_first | _greater(word, words[r]))):
+                with m.If(valid & (first_one | _greater(word, words[r]))):
                     m.d.sync += [words[r].eq(word), tags[r].eq(tag)]
             if g + 1 < groups:
                 following = Signal.like(Cat(place, tag), name=f"following_{g}")

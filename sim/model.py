@@ -59,7 +59,7 @@ class ModelDevice(Device):
     config : Config
         The build to model. Burst length and beat width change no result.
     memory_size : int
-        Bytes of device memory, at most 2^32; zero at first.
+        Bytes of device memory, at most 2^addr_bits; zero at first.
     check : bool
         Also raise ProgramError when a product, a tag, an accumulation or a drain uses a word that
         was never written, when two units access a word (or region of accumulators) and no token
@@ -78,6 +78,9 @@ class ModelDevice(Device):
             raise TypeError(f"memory_size must be int, not {memory_size!r}")
         if not 0 < memory_size <= 1 << 32:
             raise ValueError(f"memory_size must be in 1..2^32, not {memory_size!r}")
+        if memory_size > 1 << config.addr_bits:
+            raise ValueError(f"memory_size must be at most {1 << config.addr_bits} as addr_bits is "
+                             f"{config.addr_bits}, not {memory_size!r}")
         if not isinstance(timing, MemoryTiming | None):
             raise TypeError(f"timing must be a MemoryTiming, not {timing!r}")
         self.config = config

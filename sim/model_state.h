@@ -43,7 +43,8 @@ struct Memory {
   Races *races;  // null when not checking
   uint64_t read_bytes = 0, write_bytes = 0;
 
-  // `count` beats at `address`; addresses are 32 bits and wrap there.
+  // `count` beats at `address`; addresses are 32 bits and wrap there; those of the gateware have
+  // Config.addr_bits, no fewer than memory needs.
   uint8_t *at(int64_t address, uint64_t count, const char *what) const {
     uint32_t first = (uint32_t)address;
     if (first % beat_bytes)

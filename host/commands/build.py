@@ -63,6 +63,8 @@ def seeds(text):
 def run(args, console):
     """Build; returns (report, exit status)."""
     wanted = seeds(args.seeds)
+    if not 0 <= args.minutes < 1e6:
+        raise GradgateError(f"--minutes must be 0 or more, not {args.minutes:g}")
     with _Bar(console, len(wanted) + 3) as bar:
         bar.step("elaboration")
         plan = build.plan(args.board)

@@ -85,6 +85,12 @@ def test_wrong_seeds(text):
         seeds(text)
 
 
+@pytest.mark.parametrize("minutes", ["-1", "nan", "inf"])
+def test_wrong_minutes(minutes, capsys):
+    assert main(["build", "icebreaker", "--minutes", minutes]) != 0
+    assert "--minutes must be 0 or more" in capsys.readouterr().err
+
+
 def test_flash(folder, loader, capsys):
     file = folder / "ulx3s-85f.bit"
     assert main(["flash", "ulx3s-85f", "--out", str(folder.parent)]) == 0

@@ -83,6 +83,15 @@ def test_another_clock_is_another_controller(tmp_path, monkeypatch):
 
 
 @installed
+@pytest.mark.parametrize("clock", [60e6, 70e6, 80e6])
+def test_refreshes_are_not_too_few(clock):
+    """8,192 of them in 64 ms: the timer counts down to 0 from one less than what is between two."""
+    exact = clock * 64e-3 / 8192
+    reload = re.search(r"timer_count1 <= \d+'d(\d+);", dram.controller(clock).verilog)
+    assert exact - 1 < int(reload[1]) + 1 <= exact
+
+
+@installed
 def test_failure(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADGATE_CACHE", str(tmp_path))
     with pytest.raises(GradgateError, match="(?s)^LiteDRAM failed:.*MT49"):

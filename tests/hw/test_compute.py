@@ -70,6 +70,7 @@ async def drained(ctx, port, config, addresses=None):
         ctx.set(port.addr, c)
         await ctx.tick()
         ctx.set(port.en, 0)
+        ctx.set(port.addr, ~c & 0xffff)
         await ctx.tick().repeat(Accumulators.LATENCY - 1)
         row = []
         for g in range(0, config.tm, config.vlanes):  # they come a cycle one after the other

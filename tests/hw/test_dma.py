@@ -76,7 +76,7 @@ def write(config, descriptors, seed=0, latency=1, stall=0.0, limit=20000):
     rng = random.Random(seed)
     memory = Memory(config, rng, latency=latency, stall=stall)
     expected = bytearray(memory.data)
-    places = [addresses(config, d) for d in descriptors]
+    places = [[a % (1 << config.addr_bits) for a in addresses(config, d)] for d in descriptors]
     contents = []  # after each descriptor, where it writes
     beats = []
     for addrs in places:
@@ -169,6 +169,8 @@ def test_addresses_wrap(max_burst):
     memory, beats, _ = read(config, descriptors, stall=0.2)
     assert beats == [memory.beat(a % (1 << 16)) for d in descriptors for a in addresses(config, d)]
     assert memory.reads[:2] == [((1 << 16) - 24, 3), (0, 4)] or max_burst < 4
+    memory, expected, _ = write(config, descriptors[:3], max_burst)
+    assert memory.data == expected
 
 
 @pytest.mark.parametrize("max_burst", [4, 64])
