@@ -160,11 +160,8 @@ def build(plan, seeds, folder, out, *, minutes=None, step=lambda what: None,
         step(f"seed {seed}")
         try:
             _logged(_route(route, seed), folder, f"seed_{seed}.log", line, minutes)
-        except GradgateError as error:  # some seeds find no place or no way for everything
+        except GradgateError:  # some seeds find no place or no way for everything
             found[seed] = None
-            line(str(error))
-            with (folder / f"seed_{seed}.log").open("a") as log:
-                log.write(f"{error}\n")
             continue
         result = json.loads((folder / "result.json").read_text())
         found[seed] = _slowest(result, plan)[1]
@@ -192,14 +189,18 @@ def build(plan, seeds, folder, out, *, minutes=None, step=lambda what: None,
 
 
 def _logged(command, folder, name, line, minutes):
-    """Run, and keep what is printed in the file `name` too."""
+    """Run, and keep what is printed, and why it failed, in the file `name` too."""
     with (folder / name).open("w") as log:
 
         def both(text):
             log.write(text + "\n")
             line(text)
 
-        tools.run(command, folder, both, minutes)
+        try:
+            tools.run(command, folder, both, minutes)
+        except GradgateError as error:
+            both(str(error))
+            raise
 
 
 def _route(command, seed):

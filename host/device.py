@@ -7,7 +7,7 @@ import numpy as np
 
 from .boards import MemoryTiming
 
-__all__ = ["Device", "Counters", "UNITS", "RECORD"]
+__all__ = ["Device", "Counters", "UNITS", "RECORD", "check_memory_size"]
 
 UNITS = ("LOAD_A", "LOAD_B", "COMPUTE", "POST")
 
@@ -55,6 +55,20 @@ class Counters:
             ),
             self.read_bytes + other.read_bytes,
             self.write_bytes + other.write_bytes,
+        )
+
+
+def check_memory_size(config, memory_size):
+    """Raise TypeError or ValueError unless `memory_size` bytes are what addresses of `config`
+    reach."""
+    if type(memory_size) is not int:
+        raise TypeError(f"memory_size must be int, not {memory_size!r}")
+    if not 0 < memory_size <= 1 << 32:
+        raise ValueError(f"memory_size must be in 1..2^32, not {memory_size!r}")
+    if memory_size > 1 << config.addr_bits:
+        raise ValueError(
+            f"memory_size must be at most {1 << config.addr_bits} as addr_bits is "
+            f"{config.addr_bits}, not {memory_size!r}"
         )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from gradgate.boards import MemoryTiming
-from gradgate.device import UNITS, Counters, Device
+from gradgate.device import UNITS, Counters, Device, check_memory_size
 from gradgate.errors import BusError, DeviceTimeout, NumericError, ProgramError
 from gradgate.hw import isa
 from gradgate.sim.toolchain import shared_library
@@ -74,13 +74,7 @@ class ModelDevice(Device):
     _handle = None
 
     def __init__(self, config, memory_size, *, check=False, timing=None):
-        if type(memory_size) is not int:
-            raise TypeError(f"memory_size must be int, not {memory_size!r}")
-        if not 0 < memory_size <= 1 << 32:
-            raise ValueError(f"memory_size must be in 1..2^32, not {memory_size!r}")
-        if memory_size > 1 << config.addr_bits:
-            raise ValueError(f"memory_size must be at most {1 << config.addr_bits} as addr_bits is "
-                             f"{config.addr_bits}, not {memory_size!r}")
+        check_memory_size(config, memory_size)
         if not isinstance(timing, MemoryTiming | None):
             raise TypeError(f"timing must be a MemoryTiming, not {timing!r}")
         self.config = config

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 from gradgate.boards import MemoryTiming
-from gradgate.device import RECORD, UNITS, Device
+from gradgate.device import RECORD, UNITS, Device, check_memory_size
 from gradgate.errors import BusError, DeviceError, DeviceTimeout
 from gradgate.hw import isa
 from gradgate.hw.control import ID, REGISTERS, VERSION
@@ -211,13 +211,7 @@ class RTLDevice(Device):
 
     def __init__(self, config, memory_size, timing=None, seed=0, trace=None, *, asserts=True,
                  max_cycles=10**12, progress=None):
-        if type(memory_size) is not int:
-            raise TypeError(f"memory_size must be int, not {memory_size!r}")
-        if not 0 < memory_size <= 1 << 32:
-            raise ValueError(f"memory_size must be in 1..2^32, not {memory_size!r}")
-        if memory_size > 1 << config.addr_bits:
-            raise ValueError(f"memory_size must be at most {1 << config.addr_bits} as addr_bits is "
-                             f"{config.addr_bits}, not {memory_size!r}")
+        check_memory_size(config, memory_size)
         self.config = config
         self.memory_size = memory_size
         self.max_cycles = max_cycles

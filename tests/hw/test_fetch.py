@@ -94,6 +94,7 @@ def test_addresses_wrap():
     config = replace(CONFIGS["w64_short"], addr_bits=16)
     beats, _, memory = fetch(config, 3, 0x2000, asked=0x7fff_2000)
     assert memory.reads[0] == (0x2000, 4) and len(beats) >= 8 * 3 + 1
+    assert beats == [memory.beat(0x2000 + 8 * k) for k in range(len(beats))]
 
 
 @pytest.mark.parametrize("latency", [1, 10, 40])

@@ -565,6 +565,9 @@ def test_memory_access(device):
 def test_constructor_and_close():
     with pytest.raises(TypeError, match="memory_size must be int, not 1.0"):
         ModelDevice(SMALL, 1.0)
+    with pytest.raises(ValueError, match="memory_size must be at most 65536 as addr_bits is 16, "
+                                         "not 65537"):
+        ModelDevice(dataclasses.replace(SMALL, addr_bits=16), 65537)
     with pytest.raises(ValueError, match="memory_size must be in 1..2\\^32, not 0"):
         ModelDevice(SMALL, 0)
     with pytest.raises(TypeError, match="timing must be a MemoryTiming, not 3"):
