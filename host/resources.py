@@ -90,7 +90,6 @@ class Chip:
 
 CHIPS = {
     "ulx3s-85f": Chip("ecp5", 83_640, 156, 208),
-    "ulx3s-85f-8x8": Chip("ecp5", 83_640, 156, 208),
     # 64 more of its memory blocks are the device memory
     "ecpix5-85f": Chip("ecp5", 83_640, 156, 144),
     # as much tile memory as EF-Train

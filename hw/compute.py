@@ -9,12 +9,10 @@ from gradgate.hw.buffer import BufferRead, TileBuffer
 from gradgate.hw.delay import Delay
 from gradgate.hw.dot import Accumulate, DotRow
 from gradgate.hw.moving import Moving, Vector
+from gradgate.hw.operands import Operands
 from gradgate.hw.stationary import Fill, Stationary
 
 __all__ = ["ComputeUnit"]
-
-_LANES = 8  # that share a register which enables them
-
 
 class ComputeUnit(wiring.Component):
     """Executes COMPUTE instructions: Tm rows of Tn multipliers, Tm x 2 x acc_depth accumulators.
@@ -86,7 +84,7 @@ class ComputeUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        operands = data.ArrayLayout(config.elem_bits, config.tn)
+        words = data.ArrayLayout(config.elem_bits, config.tn)
         one = 127 << config.man_bits
 
         m.submodules.stationary = stationary = Stationary(config)
@@ -129,26 +127,27 @@ class ComputeUnit(wiring.Component):
             ident.eq(fill.ident),
         ]
         swap = delayed(moving.swap, read, "swap")[-1]
-        incoming = Signal(operands, reset_less=True)
+        incoming = Signal(words, reset_less=True)
         for i in range(config.tn):
             value = Mux(ident, Mux(diagonal[i], one, 0), self.a.data[i])
             m.d.sync += incoming[i].eq(Mux(used[i], value, 0))
 
         # Moving vector.
         here = data.View(Vector(config), delay("vector", moving.vector.as_value(), read))
-        vector = Signal(operands, reset_less=True)
+        vector = Signal(words, reset_less=True)
         for i in range(config.tn):
             found = self.a.data[i][config.man_bits - 7:config.man_bits]
             value = Mux(here.sel & (found != here.tag), 0, self.b.data[i])
             m.d.sync += vector[i].eq(Mux(here.ones, one, value))
 
-        # Rows and accumulators: groups of them work a cycle one after the other, and pass on to the
-        # next what comes, so that no wire goes to all of them.
+        # Operands, each with a bit that tells whether it is zero.
         live = self._rows[0].live
-        held = data.StructLayout({"operands": operands, "live": config.tn})
-        row_comes, vector_comes = Signal(held), Signal(held)
-        m.d.comb += [row_comes.operands.eq(incoming), row_comes.live.eq(live(incoming)),
-                     vector_comes.operands.eq(vector), vector_comes.live.eq(live(vector))]
+        m.submodules.operands = operands = Operands(config, config.elem_bits + 1)
+        m.d.comb += [operands.filled.eq(filled), operands.swap.eq(swap)]
+        for lanes, value in ((operands.row, incoming), (operands.vector, vector)):
+            m.d.comb += lanes.eq(Cat(Cat(*pair) for pair in zip(value, live(value), strict=True)))
+
+        # Rows and accumulators, in groups that work a cycle one after the other.
         m.submodules.accumulators = accumulators = Accumulators(config)
         before_read = read + 2 + self._rows[0].latency - Accumulators.LATENCY
         after_read = Accumulators.LATENCY + self._accumulates[0].latency
@@ -166,16 +165,15 @@ class ComputeUnit(wiring.Component):
         overflow = 0
         for g in range(config.groups):
             rows = range(g * config.vlanes, (g + 1) * config.vlanes)
-            near_vector = Signal(held, name=f"near_vector_{g}", reset_less=True)
-            m.d.sync += near_vector.eq(vector_comes)
             overflows = []
             for r in rows:
-                tile = self._tile(m, r, row_comes, filled[r], swap)
                 m.submodules[f"row_{r}"] = row = self._rows[r]
                 m.submodules[f"accumulate_{r}"] = accumulate = self._accumulates[r]
+                for x, bits, lanes in ((row.a, row.a_live, operands.a[r]),
+                                       (row.b, row.b_live, operands.b[g])):
+                    m.d.comb += [x.eq(Cat(lane[:-1] for lane in lanes)),
+                                 bits.eq(Cat(lane[-1] for lane in lanes))]
                 m.d.comb += [
-                    row.a.eq(tile.operands), row.a_live.eq(tile.live),
-                    row.b.eq(near_vector.operands), row.b_live.eq(near_vector.live),
                     accumulate.i.eq(row.o), accumulate.acc.eq(accumulators.read.data[r]),
                     accumulators.write.data[r].eq(accumulate.o),
                 ]
@@ -183,13 +181,6 @@ class ComputeUnit(wiring.Component):
             passed = Signal(name=f"overflow_{g}")
             m.d.sync += passed.eq((en[written + g - 1] & Cat(overflows).any()) | overflow)
             overflow = passed
-
-            if g + 1 < config.groups:
-                near_row = Signal(held, name=f"near_row_{g}", reset_less=True)
-                following = Signal.like(Cat(filled, swap), name=f"following_{g}")
-                m.d.sync += [near_row.eq(row_comes), following.eq(Cat(filled, swap))]
-                row_comes, vector_comes = near_row, near_vector
-                filled, swap = following[:-1], following[-1]
         m.d.sync += self.done.eq(tail[-1])
         m.d.comb += [
             self.overflow.eq(overflow),
@@ -197,21 +188,3 @@ class ComputeUnit(wiring.Component):
             self.drain.data.eq(accumulators.drain.data),
         ]
         return m
-
-    def _tile(self, m, r, comes, filled, swap):
-        """Row r of the stationary tile: what `comes` a cycle after `filled`, kept in `shadow` until
-        a cycle after `swap`."""
-        shadow, tile = (Signal.like(comes, name=f"{name}_{r}", reset_less=True)
-                        for name in ("shadow", "tile"))
-        for first in range(0, self.config.tn, _LANES):
-            near_filled, near_swap = (Signal(name=f"near_{name}_{r}_{first}")
-                                      for name in ("filled", "swap"))
-            m.d.sync += [near_filled.eq(filled), near_swap.eq(swap)]
-            for lane in range(first, min(first + _LANES, self.config.tn)):
-                with m.If(near_filled):
-                    m.d.sync += [shadow.operands[lane].eq(comes.operands[lane]),
-                                 shadow.live[lane].eq(comes.live[lane])]
-                with m.If(near_swap):
-                    m.d.sync += [tile.operands[lane].eq(shadow.operands[lane]),
-                                 tile.live[lane].eq(shadow.live[lane])]
-        return tile

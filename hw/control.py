@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.config import check_config
+from gradgate.hw.counters import Counters
 from gradgate.hw.sequencer import TOKENS, UNITS, Errors
 
 __all__ = ["Control", "CorePort", "Status", "REGISTERS", "ID", "VERSION", "ADDR_BITS",
@@ -23,6 +24,8 @@ REGISTERS = {
     **{f"ACTIVE_{u.name}": 0x88 + 8 * u for u in UNITS},
     "READ_BEATS": 0xa8, "WRITE_BEATS": 0xb0,
 }
+
+_NARROW = {"FETCHED", *(f"COUNT_{u.name}" for u in UNITS)}  # counters shown with 32 bits
 
 
 def config_registers(config):
@@ -95,9 +98,10 @@ class CorePort(wiring.Signature):
 class Control(wiring.Component):
     """AXI4-Lite slave with the register table of docs/architecture.md, section 3.
 
-    One read and one write at a time, each answered OKAY two cycles after its last part has come;
-    what is not there reads as 0. A read of the low half of a counter keeps its high half for the
-    next read of a high half. Costs about 1200 flip-flops, nearly all of them in counters.
+    One read and one write at a time, each answered OKAY two cycles after its last part has come,
+    the read of a counter up to 25 cycles after; what is not there reads as 0. A read of the low
+    half of a counter keeps its high half for the next read of a high half. Counters are 0 after
+    `core.clear`, not after a reset. Costs are mostly those of Counters.
 
     Parameters
     ----------
@@ -134,7 +138,7 @@ class Control(wiring.Component):
         m = Module()
         status = self.core.status
         self._write(m)
-        self._read(m, self._plain_registers(m), self._counters(m))
+        self._read(m, self._plain_registers(), self._count(m))
         m.d.comb += self.irq.eq(~status.busy & (status.done | status.errors.as_value().any()))
         return m
 
@@ -176,14 +180,10 @@ class Control(wiring.Component):
                             with m.If(strobe[k]):
                                 m.d.sync += register[8 * k:8 * k + 8].eq(word[8 * k:8 * k + 8])
 
-    def _plain_registers(self, m):
-        """Name -> value of the registers of 32 bits."""
+    def _plain_registers(self):
+        """Name -> value of the registers that are no counters."""
         core = self.core
         config0, config1 = config_registers(self._config)
-
-        def count(name, event):
-            return self._counter(m, 32, name, event)
-
         shown = [Mux(core.tokens[k] > 15, 15, core.tokens[k][:4]) for k in range(len(TOKENS))]
         half = len(TOKENS) // 2
         return {
@@ -196,58 +196,62 @@ class Control(wiring.Component):
             "TIMEOUT": core.timeout,
             "STATE": Cat(Cat(core.executing[u], core.waiting[u], core.empty[u], Const(0, 5))
                          for u in UNITS),
-            "FETCHED": count("fetched", core.fetched),
             "TOKENS0": Cat(shown[:half]),
             "TOKENS1": Cat(shown[half:]),
-            **{f"COUNT_{u.name}": count(f"count_{u.name.lower()}", core.done[u]) for u in UNITS},
         }
 
-    def _counters(self, m):
-        """Name -> value of the counters of 64 bits."""
+    def _count(self, m):
+        """Names of what is counted while a program runs."""
         core = self.core
-        events = {"CYCLES": 1, "READ_BEATS": core.read_beats, "WRITE_BEATS": core.write_beats}
+        events = {"FETCHED": core.fetched, "CYCLES": 1, "READ_BEATS": core.read_beats,
+                  "WRITE_BEATS": core.write_beats}
         for u in UNITS:
+            events[f"COUNT_{u.name}"] = core.done[u]
             events[f"BUSY_{u.name}"] = core.executing[u]
             events[f"STARVED_{u.name}"] = core.waiting[u]
             events[f"ACTIVE_{u.name}"] = core.active[u]
-        counters = {}
-        for name, event in events.items():
-            counters[name] = self._counter(m, 64, name.lower(), event)
-        return counters
+        m.submodules.counters = counters = Counters(len(events))
+        m.d.comb += counters.clear.eq(core.clear)
+        for seen, event in zip(counters.events, events.values(), strict=True):
+            m.d.sync += seen.eq(Mux(core.running & ~core.clear, event, 0))
+        return list(events)
 
-    def _counter(self, m, width, name, event):
-        """Counts events of a running program, a cycle later: they come late, carries take long."""
-        core = self.core
-        counter, happened = Signal(width, name=name), Signal(2, name=f"{name}_event")
-        m.d.sync += happened.eq(Mux(core.running & ~core.clear, event, 0))
-        with m.If(core.clear):
-            m.d.sync += counter.eq(0)
-        with m.Else():
-            m.d.sync += counter.eq(counter + happened)
-        return counter
-
-    def _read(self, m, registers, counters):
+    def _read(self, m, registers, counted):
+        counters = m.submodules.counters
         address = Signal(ADDR_BITS - 2, reset_less=True)
         have_address = Signal()
         perform = Signal()
         high = Signal(32, reset_less=True)
 
-        m.d.comb += [
-            self.arready.eq(~have_address),
-            perform.eq(have_address & ~self.rvalid),
-        ]
+        m.d.comb += self.arready.eq(~have_address)
         with m.If(self.arvalid & self.arready):
             m.d.sync += [have_address.eq(1), address.eq(self.araddr[2:])]
         with m.If(self.rready):
             m.d.sync += self.rvalid.eq(0)
         with m.If(perform):
-            m.d.sync += [have_address.eq(0), self.rvalid.eq(1), self.rdata.eq(0)]
-            with m.Switch(address):
-                for name, value in registers.items():
-                    with m.Case(REGISTERS[name] >> 2):
-                        m.d.sync += self.rdata.eq(value)
-                for name, value in counters.items():
-                    with m.Case(REGISTERS[name] >> 2):
-                        m.d.sync += [self.rdata.eq(value[:32]), high.eq(value[32:])]
-                    with m.Case((REGISTERS[name] >> 2) + 1):
+            m.d.sync += [have_address.eq(0), self.rvalid.eq(1)]
+
+        # a counter is there when it comes by, with all that was before the address
+        wanted, counts, wide = Signal.like(counters.index), Signal(), Signal()
+        asked = Signal(4)
+        m.d.sync += asked.eq(Mux(perform, 0, Cat(have_address, asked)))
+        known = counts & asked.all() & (counters.index == wanted)
+        m.d.comb += perform.eq(have_address & ~self.rvalid & (~counts | known))
+        with m.If(perform):
+            m.d.sync += self.rdata.eq(0)
+            with m.If(counts):
+                m.d.sync += self.rdata.eq(counters.value)
+            with m.If(wide):
+                m.d.sync += high.eq(counters.value[32:])
+        with m.Switch(address):
+            for name, value in registers.items():
+                with m.Case(REGISTERS[name] >> 2), m.If(perform):
+                    m.d.sync += self.rdata.eq(value)
+            for number, name in enumerate(counted):
+                with m.Case(REGISTERS[name] >> 2):
+                    m.d.comb += [counts.eq(1), wanted.eq(number)]
+                    m.d.comb += wide.eq(name not in _NARROW)
+                if name not in _NARROW:
+                    with m.Case((REGISTERS[name] >> 2) + 1), m.If(perform):
                         m.d.sync += self.rdata.eq(high)
+        return m

@@ -344,7 +344,7 @@ class WriteDMA(wiring.Component):
     """
 
     OUTSTANDING = 63  # bursts not acknowledged, at most
-    QUEUE = 8
+    QUEUE = 7  # descriptors that are issued and not done; one more when they come in a row
 
     def __init__(self, config):
         check_config(config)
@@ -374,7 +374,10 @@ class WriteDMA(wiring.Component):
         # what ends when how many bursts are acknowledged; numbers wrap, far above their distance
         number = range(2 * (self.OUTSTANDING + 1))
         issued, acked = Signal(number), Signal(number)
-        m.submodules.ends = ends = SyncFIFO(width=len(issued), depth=self.QUEUE)
+        m.submodules.ends = ends = SyncFIFO(width=len(issued), depth=self.QUEUE + 1)
+        # whether there is room is known from a register, a cycle late
+        ends_room = Signal(init=1)
+        m.d.sync += ends_room.eq(ends.w_level < self.QUEUE)
 
         # an empty descriptor makes no burst: its turn is when there is none left of the others;
         # that it is empty is known a cycle late, as it takes many bits to tell
@@ -386,7 +389,7 @@ class WriteDMA(wiring.Component):
         m.d.comb += [
             bursts.start.payload.eq(new),
             bursts.start.valid.eq(known & ~empty),
-            self.start.ready.eq(known & Mux(empty, ~bursts.busy & ends.w_rdy, bursts.start.ready)),
+            self.start.ready.eq(known & Mux(empty, ~bursts.busy & ends_room, bursts.start.ready)),
             do_empty.eq(known & empty & self.start.ready),
         ]
 
@@ -396,7 +399,7 @@ class WriteDMA(wiring.Component):
         pending = Signal(range(self.OUTSTANDING + 1))
         cmd = self.port.cmd
         burst = bursts.o.payload
-        do_burst = _passed(m, bursts, wiring.flipped(cmd), (held >= burst.len) & ends.w_rdy
+        do_burst = _passed(m, bursts, wiring.flipped(cmd), (held >= burst.len) & ends_room
                            & (pending != self.OUTSTANDING))
         do_cmd = cmd.valid & cmd.ready
 

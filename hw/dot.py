@@ -39,7 +39,8 @@ def _larger(x, y):
 
 
 class PartialSum(Normal):
-    """S * 2^(E - 254 - F), exact and normalised.
+    """S * 2^(E - 254 - F), exact and normalised; where that is less than 2^-200, of which
+    Accumulate sees nothing, any such number.
 
     Parameters
     ----------
@@ -113,7 +114,8 @@ class DotRow(wiring.Component):
                 value = register(shape, f"r{cycle}_{name}", value)
             return value
 
-        # products; a zero has no hidden bit, so its lane adds nothing
+        # products. A lane that is not live has exponent 0: what it makes counts only where the
+        # largest exponent is below 32, and of sums of less than 2^-200 Accumulate sees nothing
         signs, exponents, products = [], [], []
         for lane in range(config.tn):
             a, b = self.a[lane], self.b[lane]
@@ -121,8 +123,7 @@ class DotRow(wiring.Component):
             multiplier = Multiplier(man + 1)
             m.submodules[f"multiplier_{lane}"] = multiplier
             m.d.comb += [
-                multiplier.a.eq(Cat(a[:man], self.a_live[lane])),
-                multiplier.b.eq(Cat(b[:man], self.b_live[lane])),
+                multiplier.a.eq(Cat(a[:man], 1)), multiplier.b.eq(Cat(b[:man], 1)),
             ]
             live = self.a_live[lane] & self.b_live[lane]
             exponents.append(register(9, f"r1_exp_{lane}", Mux(live, exp_a + exp_b, 0)))

@@ -20,8 +20,9 @@ from gradgate.hw.vector import Steps, VectorPipeline
 
 __all__ = ["PostUnit"]
 
-# what waits for `done`, at most: in a WriteDMA, its four in Bursts, and one that begins
-_IN_FLIGHT = WriteDMA.QUEUE + 5
+# what waits for `done`, at most: QUEUE and one more in a WriteDMA, four in its Bursts, and one
+# that begins
+_IN_FLIGHT = WriteDMA.QUEUE + 6
 
 
 class _Now(data.Struct):
@@ -59,10 +60,10 @@ class PostUnit(wiring.Component):
       `sgd` in t + 2 + stages["weight"]; to the second writer its tags in t + 2, likewise, and its
       momentum in t + 2 + stages["momentum"]. The last burst, of n beats, is with memory n + 2
       cycles after that, or n cycles after the burst before, if memory takes a beat per cycle.
-    * The next instruction is accepted in the cycle after the last address, or in the first one in
-      which a vector of this one may enter, whichever is later; and not before the DMAs have taken
-      the transfers of this one, those of writers when all but three runs of the output before are
-      in bursts that have been issued.
+    * The next instruction is accepted two cycles after the last address, or a cycle after the first
+      one in which a vector of this one may enter, whichever is later; and not before the DMAs have
+      taken the transfers of this one, those of writers when all but three runs of the output before
+      are in bursts that have been issued.
     * `done` comes 2 cycles after the last acknowledgement. Up to 13 instructions are not done.
 
     Costs the arithmetic of VectorPipeline, five DMAs, 2 * Tm words of RAM for the bias: 12,391
@@ -133,9 +134,12 @@ class PostUnit(wiring.Component):
         accept, begin = Signal(), Signal()
         some = Signal(reset_less=True)  # it has vectors
         waits = Signal()  # the instruction before has not had its turn
+        # known from a register, as very much is taken over, a cycle late
+        free = Signal(init=1)
+        m.d.sync += free.eq(~(accept | begin | transfers.busy | pixels.busy | waits))
         m.d.comb += [
-            self.i.ready.eq(~(transfers.busy | begin | pixels.busy | waits)),
-            accept.eq(self.i.valid & self.i.ready),
+            self.i.ready.eq(free),
+            accept.eq(self.i.valid & free),
             transfers.accept.eq(accept), transfers.new.eq(self.i.payload),
             transfers.words.eq(words), pixels.start.eq(begin & some),
         ]

@@ -19,6 +19,9 @@ from torch import nn
 SMALL = Chip("ecp5", 60_000, 100, 90)
 NAMES = ("a_depth", "b_depth", "acc_depth")
 SHAPE = (3, 9, 7)
+ULX3S = board("ulx3s-85f")
+# with wider beats, for which arrays have four rows at least
+PROFILE = replace(ULX3S, config=replace(ULX3S.config, beat_bits=64))
 
 
 def network():
@@ -36,7 +39,7 @@ def depths(config):
 
 
 def test_divisions_fit_and_cannot_be_deeper():
-    config = replace(board("ulx3s-85f").config, tm=4, tn=16)
+    config = replace(PROFILE.config, tm=4, tn=16)
     found = divisions(config, SMALL)
     assert found
     for one in found:
@@ -56,7 +59,7 @@ def test_divisions_fit_and_cannot_be_deeper():
 def test_least_cycles_by_hand():
     """Vectors x blocks of 4 rows x sweeps of 8 lanes, in forward, dX, dW; no dX of the first."""
     def least(module, **timing):
-        config = replace(board("ulx3s-85f").config, tm=4, tn=8)
+        config = replace(PROFILE.config, tm=4, tn=8)
         return least_cycles(trace(module, torch.zeros(1, *SHAPE)), config, MemoryTiming(**timing),
                             4)
 
@@ -96,7 +99,7 @@ def search(monkeypatch, cycles, chip=SMALL, notify=lambda *news: None):
 
     monkeypatch.setattr(fitting, "plan", fake)
     monkeypatch.setitem(CHIPS, "ulx3s-85f", chip)
-    return fit(network(), SHAPE, board("ulx3s-85f"), 2, notify=notify), planned
+    return fit(network(), SHAPE, PROFILE, 2, notify=notify), planned
 
 
 def smooth(config):
@@ -115,7 +118,7 @@ def lopsided(config):
 def test_the_search_finds_the_best_build(monkeypatch, cycles, chip):
     told = []
     found, planned = search(monkeypatch, cycles, chip, lambda *news: told.append(news))
-    own = board("ulx3s-85f").config
+    own = PROFILE.config
     everything = [one for tm, tn in product((4, 8, 16), (4, 8, 16, 32, 64)) if tm <= tn
                   for one in divisions(replace(own, tm=tm, tn=tn), chip)]
     assert found[0].cycles == min(map(cycles, [*everything, own]))
@@ -135,7 +138,7 @@ def test_the_search_finds_the_best_build(monkeypatch, cycles, chip):
 
 def test_arrays_that_cannot_win_are_not_planned(monkeypatch):
     """The array with the least bound reaches it: only it is planned, and the board's own build."""
-    profile, traced = board("ulx3s-85f"), trace(network(), torch.zeros(1, *SHAPE))
+    profile, traced = PROFILE, trace(network(), torch.zeros(1, *SHAPE))
     least = {(tm, tn): least_cycles(traced, replace(profile.config, tm=tm, tn=tn), profile.timing,
                                     2) for tm, tn in ((4, 4), (4, 8), (4, 16))}
     best = min(least, key=least.get)
@@ -165,7 +168,7 @@ def test_builds_that_cannot_run_the_network_are_left_out(monkeypatch):
 
 def test_a_search_with_real_plans(monkeypatch):
     monkeypatch.setitem(CHIPS, "ulx3s-85f", SMALL)
-    profile = board("ulx3s-85f")
+    profile = PROFILE
     found = fit(network(), SHAPE, profile, 2)
     assert [one.cycles for one in found] == sorted(one.cycles for one in found)
     assert profile.config in [one.config for one in found] and len(found) >= 2

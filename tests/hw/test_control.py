@@ -4,6 +4,7 @@
 import random
 
 import pytest
+from amaranth.lib import memory
 from amaranth.sim import Simulator
 from gradgate.hw.config import Config
 from gradgate.hw.control import REGISTERS, Control
@@ -243,6 +244,55 @@ def test_counters():
         ctx.set(core.clear, 0)
         for name in expected:
             assert await host.read(name) == 0
+    simulate(body)
+
+
+def test_counters_beyond_32_bits(monkeypatch):
+    """The high half belongs to the low half that was read before it."""
+    start = (1 << 32) - 40
+
+    class Begun(memory.Memory):
+        def __init__(self, *, depth, init, **options):
+            super().__init__(depth=depth, init=[start] * depth, **options)
+
+    monkeypatch.setattr(memory, "Memory", Begun)
+
+    async def body(ctx, dut, host):
+        ctx.set(dut.core.running, 1)
+        values = [await host.read64(name) for name in ("CYCLES", "ACTIVE_POST", "CYCLES")]
+        assert values[0] < 1 << 32 and values[1] == start
+        assert start + 40 < values[2] < start + 200
+        low = await host.read("CYCLES")
+        assert await host.read("COUNT_POST") == start  # 32 bits: keeps no high half
+        assert await host.read(REGISTERS["CYCLES"] + 4) == 1 and low < 200
+    simulate(body)
+
+
+def test_counters_while_they_count():
+    """Whenever they are asked for, between the counts at the question and at the answer."""
+    async def body(ctx, dut, host):
+        now, latencies = 0, set()
+        ctx.set(dut.core.running, 1)
+        ctx.set(dut.rready, 1)
+        for pause in range(25):
+            await ctx.tick().repeat(pause) if pause else None
+            now += pause
+            ctx.set(dut.araddr, REGISTERS["CYCLES"])
+            ctx.set(dut.arvalid, 1)
+            asked = None
+            while True:
+                _, _, taken, answered, value = await ctx.tick().sample(
+                    dut.arready & dut.arvalid, dut.rvalid & dut.rready, dut.rdata)
+                now += 1
+                if taken:
+                    asked = now
+                    ctx.set(dut.arvalid, 0)
+                if answered:
+                    break
+            latencies.add(now - asked)
+            assert asked <= value <= now
+        assert len(latencies) > 15 and max(latencies) <= 25
+
     simulate(body)
 
 

@@ -279,7 +279,7 @@ def test_write_limits_bursts_in_flight():
 
 
 def test_write_takes_descriptors_while_others_are_acknowledged():
-    """Short ones, among them empty ones, to a memory that answers late; never more than QUEUE."""
+    """Short ones, among them empty ones, to a memory that answers late."""
     config = config_of(64)
     descriptors = [descriptor(64 * i, 0 if i % 5 == 3 else 2) for i in range(30)]
     memory, expected, cycles = write(config, descriptors, latency=200)

@@ -31,7 +31,8 @@ class Cases:
         self.sign = 1 << (cfg.elem_bits - 1)
         self.kinds = [self.anything, self.training, self.nothing_live, self.few_live,
                       self.dead_largest, self.cancelling, self.spread, self.distant,
-                      self.opposite, self.tie, self.huge, self.tiny, self.largest_sum]
+                      self.opposite, self.tie, self.huge, self.tiny, self.tiniest,
+                      self.largest_sum]
 
     def lanes(self, exponent, spread):
         return [self.operands.near(exponent, spread) for _ in range(self.cfg.tn)]
@@ -99,6 +100,13 @@ class Cases:
 
     def tiny(self):
         return self.lanes(60, 4), self.lanes(62, 4), self.rng.choice([0, self.accs.near(1, 2)])
+
+    def tiniest(self):
+        """Products that are as far from numbers as lanes that are not live."""
+        a, b = self.lanes(8, 6), self.lanes(8, 6)
+        for lane in self.rng.sample(range(self.cfg.tn), self.cfg.tn // 2):
+            self.rng.choice([a, b])[lane] = 0
+        return a, b, self.rng.choice([0, self.accs.near(1, 0), self.accs.near(127, 30)])
 
     def largest_sum(self):
         """All mantissas all ones, all signs equal: S needs all its bits."""

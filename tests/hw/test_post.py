@@ -305,9 +305,9 @@ class Schedule:
         made = [at + 2 + self.stages[stage] for at in vectors[first:]]
         self.made += made if insn["sgd"] or whole else made[1::2]
         self.ends.append(made[-1])
-        self.accept = max(self.last_read + 1, turn + 1)
+        self.accept = max(self.last_read + 2, turn + 2)
         if (insn["src_mem"] or insn["opd_add"]) and len(self.accepts) > 1:
-            self.accept = max(self.accept, self.cycles["done"][len(self.accepts) - 2] + 2)
+            self.accept = max(self.accept, self.cycles["done"][len(self.accepts) - 2] + 3)
 
 
 SEQUENCES = {

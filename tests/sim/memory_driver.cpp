@@ -1,4 +1,7 @@
 // Masters that write down in which cycle what happens, against the memory of the simulator.
+// Compiled with -DBEAT_BYTES=<bytes>.
+#include <bit>
+
 #include "memory.h"
 
 struct Transfer {
@@ -11,7 +14,7 @@ struct Transfer {
 // address on. Returns the cycles it took, or 0 when `limit` was not enough.
 extern "C" uint64_t run(const Timing *timing, uint32_t ports, Transfer *list, uint32_t count,
                         uint64_t seed, uint64_t limit) {
-  constexpr int BYTES = 8;
+  constexpr int BYTES = BEAT_BYTES;
   using Port = AxiPort<BYTES>;
   Memory<BYTES> memory(1 << 30, ports, *timing, seed);
   struct Master {
@@ -33,7 +36,7 @@ extern "C" uint64_t run(const Timing *timing, uint32_t ports, Transfer *list, ui
         busy |= m.answered < m.todo.size();
         if (m.asked < m.todo.size() && m.todo[m.asked]->earliest <= now) {
           auto &t = *m.todo[m.asked];
-          address[write] = {true, t.addr, t.beats - 1, 3, 1};
+          address[write] = {true, t.addr, t.beats - 1, std::countr_zero(unsigned(BYTES)), 1};
           if (write ? slave.awready : slave.arready) t.address = now;
         }
       }
@@ -42,7 +45,7 @@ extern "C" uint64_t run(const Timing *timing, uint32_t ports, Transfer *list, ui
       if (offers) {
         data.valid = true;
         data.last = w.beat + 1 == w.todo[w.moving]->beats;
-        data.strobe = 255;
+        data.strobe = (1u << BYTES) - 1;
         data.bytes[0] = uint8_t(w.beat);
       }
       bool wready = slave.wready, rvalid = slave.rvalid, rlast = slave.rlast, bvalid = slave.bvalid;

@@ -22,11 +22,16 @@ class Transfer(ctypes.Structure):
         (n, ctypes.c_uint64) for n in ("earliest", "address", "first", "last", "answer")]
 
 
-@pytest.fixture(scope="module")
-def library():
+def driver(beat_bytes):
+    """memory_driver.cpp for beats of so many bytes."""
     return ctypes.CDLL(str(toolchain.shared_library(
         "memory_driver", [Path(__file__).parent / "memory_driver.cpp"],
-        include=[Path(gradgate.sim.__file__).parent])))
+        include=[Path(gradgate.sim.__file__).parent], defines={"BEAT_BYTES": beat_bytes})))
+
+
+@pytest.fixture(scope="module")
+def library():
+    return driver(BEAT)
 
 
 def run(library, timing, transfers, ports=1, seed=0, limit=200_000):

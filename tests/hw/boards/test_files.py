@@ -11,7 +11,7 @@ pytest.importorskip("amaranth_boards")
 pytest.importorskip("litedram")
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 
-ECP5 = ["ecpix5-85f", "ulx3s-85f", "ulx3s-85f-8x8"]
+ECP5 = ["ecpix5-85f", "ulx3s-85f"]
 
 
 def test_which_there_are():
