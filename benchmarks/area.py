@@ -38,7 +38,7 @@ CONFIGS = {  # array and format: build
                        addr_bits=25),
     "4x8 bf16": Config(tm=4, tn=8, beat_bits=64, a_depth=512, b_depth=1024, acc_depth=512,
                        addr_bits=25),
-    "8x8 bf16": boards.board("ulx3s-85f-8x8").config,
+    "8x8 bf16": Config(acc_depth=2048, tn=8, addr_bits=25),
     "8x16 bf16": boards.board("ulx3s-85f").config,
     "4x4 fp32": Config(tm=4, tn=4, fmt="fp32", beat_bits=64, a_depth=512, b_depth=512,
                        acc_depth=256, addr_bits=25),
