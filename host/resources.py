@@ -36,7 +36,7 @@ LIMITS = {"luts": 0.85, "blocks": 0.9}
 TILE = ("tile buffers", "accumulators")
 DMA_DEPTH = 64  # least depth of the FIFO of a DMA
 MICRO = {  # logic cells of an iCE40
-    "array": 2922,
+    "array": 2978,
     "processor": 875,
     "link": 580,
     "memory": 182,
@@ -222,10 +222,10 @@ def luts(config):
         "moving": 26 * tn + 700,
         "operands": 70 + 24.5 * tn + 12.5 * tm,
         "LOAD": 2 * (2427 + 40 * lanes + 1.5 * beat + 2 * wide),
-        "POST": 3280 * config.vlanes + 5250 + 5 * wide,
+        "POST": 3280 * config.vlanes + 111 * tm + 4860 + 5 * wide,
         "sequencer": 1480 - beat + ram,
         "ports of the core": 865 + 1.3 * beat,
-        "registers": 2200,
+        "registers": 1160,
         "link": 485 + 1.05 * beat,
         "memory": 1330 + 4 * beat,
         "UART, arbiters": 200 + slices * (120 + 1.21 * beat),

@@ -15,7 +15,7 @@ class Counters(wiring.Component):
     What has happened is kept in a few bits for each counter, until it is its turn, every `count`
     cycles, to be read from memory, added to, and written back. A value is complete: with all
     events up to three cycles before it is shown. A reset leaves counters as they are. A RAM of
-    `count` words; about 16 LUTs and 9 flip-flops per counter, 240 and 160 for all of them.
+    `count` words; 862 LUTs and 290 flip-flops of an ECP5 for 20 of them.
 
     Parameters
     ----------
