@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from gradgate.boards import MemoryTiming
 from gradgate.refreshes import BEFORE, Refreshes
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 TIMING = MemoryTiming(refresh_interval=100, refresh_cycles=7)
@@ -22,6 +22,7 @@ def test_resumed(time):
 
 
 @given(st.integers(0, 500), st.integers(1, 400), st.integers(0, 5))
+@example(97, 20, 3)  # from the middle of a refresh
 def test_served(begin, cycles, row):
     """Cycles are served one by one; after a refresh a row is opened besides."""
     timing = replace(TIMING, row_bytes=1024, row_cycles=row)

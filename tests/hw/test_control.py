@@ -4,11 +4,12 @@
 import random
 
 import pytest
-from amaranth.lib import memory
 from amaranth.sim import Simulator
 from gradgate.hw.config import Config
 from gradgate.hw.control import REGISTERS, Control
 from gradgate.hw.sequencer import TOKENS, UNITS
+
+from tests.hw.test_counters import begin_at
 
 CONFIG = Config(tm=8, tn=16, fmt="bf16", beat_bits=64, a_depth=512, b_depth=2048, acc_depth=256,
                 max_burst=64)
@@ -247,17 +248,12 @@ def test_counters():
     simulate(body)
 
 
-@pytest.mark.parametrize("before", range(1, 72, 5))
+@pytest.mark.parametrize("before", range(1, 72))
 def test_counters_beyond_32_bits(monkeypatch, before):
     """The high half is that of the moment when the low half was read: the carry comes before,
     between, and after the two reads."""
     start = (1 << 32) - before
-
-    class Begun(memory.Memory):
-        def __init__(self, *, depth, init, **options):
-            super().__init__(depth=depth, init=[start] * depth, **options)
-
-    monkeypatch.setattr(memory, "Memory", Begun)
+    begin_at(monkeypatch, start)
 
     async def body(ctx, dut, host):
         ctx.set(dut.core.running, 1)

@@ -39,16 +39,20 @@ def test_values(count, clears):
     assert shown == set(range(count))
 
 
-@pytest.mark.parametrize("count", [5, 21])
-def test_many_events(monkeypatch, count):
-    """As many as there can be between two turns, and beyond 32 bits, where this begins."""
-    start = (1 << 32) - 100
-
+def begin_at(monkeypatch, start):
+    """Counters that are made from now on begin there, not at 0."""
     class Begun(memory.Memory):
         def __init__(self, *, depth, init, **options):
             super().__init__(depth=depth, init=[start] * depth, **options)
 
     monkeypatch.setattr(memory, "Memory", Begun)
+
+
+@pytest.mark.parametrize("count", [5, 21])
+def test_many_events(monkeypatch, count):
+    """As many as there can be between two turns, and beyond 32 bits, where this begins."""
+    start = (1 << 32) - 100
+    begin_at(monkeypatch, start)
     dut = Counters(count)
     simulator = Simulator(dut)
     simulator.add_clock(1e-8)
