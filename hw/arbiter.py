@@ -12,6 +12,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.config import check_config
 from gradgate.hw.port import Command, ReadPort, WritePort
+from gradgate.hw.stage import Skid
 
 __all__ = ["ReadArbiter", "WriteArbiter"]
 
@@ -190,16 +191,19 @@ class WriteArbiter(wiring.Component):
         m = Module()
         count, cmd, beat = self._count, self.port.cmd, self.port.data
 
-        # whose acknowledgement comes next; all bursts under way are here, so beats find room too
+        # whose acknowledgement comes next, from registers, as RAM is slow, two of which hold a burst
+        # each; all bursts under way are here, so beats find room too
         index_bits = max(1, (count - 1).bit_length())
-        m.submodules.acks = acks = SyncFIFO(width=index_bits, depth=self.OUTSTANDING)
+        m.submodules.acks = acks = SyncFIFO(width=index_bits, depth=self.OUTSTANDING - 2)
+        m.submodules.whose = whose = Skid(index_bits)
+        wiring.connect(m, acks.r_stream, whose.i)
         take, grant, length = _commands(m, self.ports, cmd, acks.w_rdy)
         m.d.comb += [
             acks.w_data.eq(grant),
             acks.w_en.eq(take),
-            acks.r_en.eq(self.port.ack),
+            whose.o.ready.eq(self.port.ack),
         ]
-        with m.Switch(acks.r_data):
+        with m.Switch(whose.o.payload):
             for index in range(count):
                 with m.Case(index):
                     m.d.comb += self.ports[index].ack.eq(self.port.ack)

@@ -14,6 +14,7 @@ from gradgate.hw.stationary import Fill, Stationary
 
 __all__ = ["ComputeUnit"]
 
+
 class ComputeUnit(wiring.Component):
     """Executes COMPUTE instructions: Tm rows of Tn multipliers, Tm x 2 x acc_depth accumulators.
 
@@ -132,20 +133,26 @@ class ComputeUnit(wiring.Component):
             value = Mux(ident, Mux(diagonal[i], one, 0), self.a.data[i])
             m.d.sync += incoming[i].eq(Mux(used[i], value, 0))
 
-        # Moving vector.
+        # Moving vector. Which lanes of it count is known from registers.
         here = data.View(Vector(config), delay("vector", moving.vector.as_value(), read))
-        vector = Signal(words, reset_less=True)
+        found = Signal(words, reset_less=True)
+        ones = Signal(reset_less=True)
+        other = Signal(config.tn, reset_less=True)  # its tag is not the one that `sel` keeps
+        m.d.sync += [found.eq(self.b.data), ones.eq(here.ones)]
+        vector = Signal(words)
         for i in range(config.tn):
-            found = self.a.data[i][config.man_bits - 7:config.man_bits]
-            value = Mux(here.sel & (found != here.tag), 0, self.b.data[i])
-            m.d.sync += vector[i].eq(Mux(here.ones, one, value))
+            tag = self.a.data[i][config.man_bits - 7:config.man_bits]
+            m.d.sync += other[i].eq(here.sel & (tag != here.tag))
+            m.d.comb += vector[i].eq(Mux(ones, one, Mux(other[i], 0, found[i])))
 
         # Operands, each with a bit that tells whether it is zero.
         live = self._rows[0].live
         m.submodules.operands = operands = Operands(config, config.elem_bits + 1)
+        vector_live = (live(found) & ~other) | ones.replicate(config.tn)
         m.d.comb += [operands.filled.eq(filled), operands.swap.eq(swap)]
-        for lanes, value in ((operands.row, incoming), (operands.vector, vector)):
-            m.d.comb += lanes.eq(Cat(Cat(*pair) for pair in zip(value, live(value), strict=True)))
+        for lanes, value, bits in ((operands.row, incoming, live(incoming)),
+                                   (operands.vector, vector, vector_live)):
+            m.d.comb += lanes.eq(Cat(Cat(*pair) for pair in zip(value, bits, strict=True)))
 
         # Rows and accumulators, in groups that work a cycle one after the other.
         m.submodules.accumulators = accumulators = Accumulators(config)

@@ -138,7 +138,7 @@ class Control(wiring.Component):
         m = Module()
         status = self.core.status
         self._write(m)
-        self._read(m, self._plain_registers(), self._count(m))
+        self._read(m, self._plain_registers(m), self._count(m))
         m.d.comb += self.irq.eq(~status.busy & (status.done | status.errors.as_value().any()))
         return m
 
@@ -180,12 +180,16 @@ class Control(wiring.Component):
                             with m.If(strobe[k]):
                                 m.d.sync += register[8 * k:8 * k + 8].eq(word[8 * k:8 * k + 8])
 
-    def _plain_registers(self):
+    def _plain_registers(self, m):
         """Name -> value of the registers that are no counters."""
         core = self.core
         config0, config1 = config_registers(self._config)
         shown = [Mux(core.tokens[k] > 15, 15, core.tokens[k][:4]) for k in range(len(TOKENS))]
         half = len(TOKENS) // 2
+        # of the cycle before, as units are far
+        units = Signal(8 * len(UNITS), reset_less=True)
+        m.d.sync += units.eq(Cat(Cat(core.executing[u], core.waiting[u], core.empty[u],
+                                     Const(0, 5)) for u in UNITS))
         return {
             "ID": ID,
             "VERSION": VERSION,
@@ -194,8 +198,7 @@ class Control(wiring.Component):
             "STATUS": core.status.as_value(),
             "PROG_ADDR": core.address,
             "TIMEOUT": core.timeout,
-            "STATE": Cat(Cat(core.executing[u], core.waiting[u], core.empty[u], Const(0, 5))
-                         for u in UNITS),
+            "STATE": units,
             "TOKENS0": Cat(shown[:half]),
             "TOKENS1": Cat(shown[half:]),
         }

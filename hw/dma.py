@@ -185,14 +185,6 @@ class Bursts(wiring.Component):
         piece_end = Signal(low_bits + 1)  # the beat behind it, in the block where it begins
         m.d.comb += piece_end.eq(Cat(Mux(final, end, 0)[:low_bits], ~(final & ragged)))
 
-        with m.If(do_piece & ~final):
-            m.d.sync += [
-                piece_block.eq(piece_block + 1), piece_low.eq(0), touches.eq(0),
-                blocks.eq(blocks - ~carry), carry.eq(0),
-                final.eq(Mux(carry & ragged, blocks == 0,
-                             Mux(carry | ragged, blocks == 1, blocks == 2))),
-            ]
-
         # a run made while the pieces do not take it waits aside: whether they do is known late
         Run = data.StructLayout({"low": low_bits, "block": len(piece_block), "len": 16, "short": 1,
                                  "single": 1, "last": 1})
@@ -208,19 +200,25 @@ class Bursts(wiring.Component):
         reach = Signal(low_bits + 1)
         over_block, past_block = reach[low_bits], reach[:low_bits].any()
         m.d.comb += reach.eq(chosen.low + chosen.len[:low_bits])
+        # `do_piece` comes late: what it chooses from is there before
+        begins, some = ~piece_valid | final, run_valid | aside_valid
         with m.If(~piece_valid | (do_piece & final)):
-            m.d.sync += [aside_valid.eq(0), piece_valid.eq(run_valid | aside_valid)]
-            with m.If(run_valid | aside_valid):
-                m.d.sync += [
-                    Cat(piece_low, piece_block).eq(Cat(chosen.low, chosen.block)),
-                    piece_of_last.eq(chosen.last),
-                    blocks.eq(chosen.len[low_bits:]),
-                    Cat(end, carry).eq(reach),
-                    ragged.eq(past_block),
-                    final.eq((chosen.short & ~(over_block & past_block))
-                             | (chosen.single & ~over_block & ~past_block)),
-                    touches.eq((chosen.block == piece_block) & (chosen.low == piece_end)),
-                ]
+            m.d.sync += [aside_valid.eq(0), piece_valid.eq(some)]
+            with m.If(some):
+                m.d.sync += [piece_of_last.eq(chosen.last), end.eq(reach),
+                             ragged.eq(past_block)]
+        with m.If((~piece_valid | do_piece) & (~begins | some)):
+            m.d.sync += [
+                Cat(piece_low, piece_block).eq(Mux(begins, Cat(chosen.low, chosen.block),
+                                                   Cat(Const(0, low_bits), piece_block + 1))),
+                blocks.eq(Mux(begins, chosen.len[low_bits:], blocks - ~carry)),
+                carry.eq(begins & over_block),
+                final.eq(Mux(begins, (chosen.short & ~(over_block & past_block))
+                             | (chosen.single & ~over_block & ~past_block),
+                             Mux(carry & ragged, blocks == 0,
+                                 Mux(carry | ragged, blocks == 1, blocks == 2)))),
+                touches.eq(begins & (chosen.block == piece_block) & (chosen.low == piece_end)),
+            ]
 
         # bursts: pieces that touch within a block, joined
         burst_valid = Signal()

@@ -164,7 +164,9 @@ class NormalAdd(wiring.Component):
         r2_subtract = Signal(reset_less=True)
         m.d.sync += [
             r2_large.eq(r1_large),
-            r2_small.eq(Mux(far, r1_small.any(), Cat(sticky, aligned))),
+            # what is subtracted is ready for it: with it `total` has a long way
+            r2_small.eq(Mux(far, r1_small.any(), Cat(sticky, aligned))
+                        ^ r1_subtract.replicate(width + 3)),
             r2_subtract.eq(r1_subtract),
         ]
 
@@ -175,8 +177,7 @@ class NormalAdd(wiring.Component):
         r3_exp = Signal(signed(11), reset_less=True)
         r3_sign = Signal(reset_less=True)
         m.d.comb += total.eq(Cat(Const(0, 3), r2_large.man)
-                             + (Cat(r2_small, Const(0, 1)) ^ r2_subtract.replicate(width + 4))
-                             + r2_subtract)
+                             + Cat(r2_small, r2_subtract) + r2_subtract)
         m.d.sync += [
             r3_total.eq(total),
             r3_zeros.eq(leading_zeros(total)),

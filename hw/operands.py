@@ -7,7 +7,7 @@ from gradgate.hw.config import check_config
 
 __all__ = ["Operands"]
 
-_LANES = 8  # that share a register which enables them
+_LANES = 4  # that share a register which enables them
 
 
 class Operands(wiring.Component):

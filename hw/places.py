@@ -76,9 +76,8 @@ class Places(wiring.Component):
         config = self._config
         lane_bits, instruction = config.lane_bits, self.i.payload
 
-        accept = Signal()
         running = Signal()
-        m.d.comb += [self.i.ready.eq(~running), accept.eq(self.i.valid & self.i.ready)]
+        m.d.comb += self.i.ready.eq(~running)
 
         # the loops, innermost first; whether an index is its last is known from a register
         layout = {name: LOAD[name].width for name in _FIELDS}
@@ -153,8 +152,9 @@ class Places(wiring.Component):
                 m.d.sync += [reg.eq(Mux(window, 0, tap_row + f.v0)) for reg in (tap, tap_row)]
         cleared += [skew2, tap, tap_row]
 
-        with m.If(accept):
-            m.d.sync += running.eq(1)
+        # taken whenever there may be one: that there is comes late
+        with m.If(~running):
+            m.d.sync += running.eq(self.i.valid)
             for name in _FIELDS:
                 value = field(instruction, name) - (name in _SIZES)
                 if name in _UNPOOL:

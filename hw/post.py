@@ -30,7 +30,6 @@ class _Now(data.Struct):
 
     src_mem: 1
     src_fp32: 1
-    opd_fp32: 1
     operand: 1
     empty: 1
 
@@ -174,7 +173,7 @@ class PostUnit(wiring.Component):
                                      for name in ("src", "opd", "mom"))
 
         # the instruction whose vectors these are
-        turn, running = Signal(), Signal()
+        turn, running, issued = Signal(), Signal(), Signal()
         now = Signal(_Now, reset_less=True)
         steps = Signal(Steps, reset_less=True)
         loading = Signal()
@@ -209,6 +208,13 @@ class PostUnit(wiring.Component):
             m.d.sync += [entry.eq(entry + 1), loading.eq(entry != groups - 1)]
         with m.If(turn & insn.bias):
             m.d.sync += half.eq(~half)
+        # the operand stream is in fp32: as bias is, or what `sgd` has to do with. Bias comes when
+        # there is no operand to come, so a register knows
+        wide = Signal(init=1)
+        with m.If(issued):
+            m.d.sync += wide.eq(1)
+        with m.Elif(turn):
+            m.d.sync += wide.eq(insn.sgd | insn.opd_fp32 | ~(insn.opd_add | insn.mask))
 
         # a vector enters when there is room for its beats, so that nothing waits after
         do_issue = Signal()
@@ -223,10 +229,9 @@ class PostUnit(wiring.Component):
             pixels.o.ready.eq(do_issue),
             source.o.ready.eq(do_issue & now.src_mem), source.fp32.eq(now.src_fp32),
             operand.o.ready.eq((do_issue & now.operand) | fill),
-            operand.fp32.eq(fill | now.opd_fp32 | steps.sgd),
+            operand.fp32.eq(wide),
             momentum.o.ready.eq(do_issue & steps.mom), momentum.fp32.eq(1),
         ]
-        issued = Signal()
         m.d.comb += issued.eq(running & (now.empty | (do_issue & pixels.o.payload.last)))
         with m.If(issued):
             m.d.sync += running.eq(0)

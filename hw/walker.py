@@ -1,6 +1,6 @@
 """Addresses of nested loops, by additions only."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -81,24 +81,31 @@ class Walker(wiring.Component):
         levels = range(len(self.counts))
 
         # The level that goes on is the innermost one that has not ended; those inside begin again.
+        # `end` as a value sees it, from copies of the registers near it
+        near = {name: [] for name in self.values}
         ended = [self.end[:level].all() for level in levels]
         for level, width in enumerate(self.counts):
             if width is None:
+                for ends in near.values():
+                    ends.append(Const(0, 1))
                 continue
             n, left = getattr(self, f"n{level}"), Signal(width, name=f"r_left{level}",
                                                          reset_less=True)
             end = Signal(name=f"r_end{level}", reset_less=True)
             m.d.comb += [getattr(self, f"left{level}").eq(left), self.end[level].eq(end)]
             # `load` and `step` come late: all that they choose from is there before
-            go_on = [left.eq(left - 1), end.eq(left == 2)]
+            next_left, ends_next = left - 1, left == 2
             if level < len(levels) - 1:
                 again = getattr(self, f"again{level}")
-                go_on = [left.eq(Mux(end, again, left - 1)),
-                         end.eq(Mux(end, again == 1, left == 2))]
+                next_left = Mux(end, again, left - 1)
+                ends_next = Mux(end, again == 1, left == 2)
+            copies = [Signal(name=f"near_{name}_end{level}", reset_less=True) for name in near]
+            for ends, copy in zip(near.values(), copies, strict=True):
+                ends.append(copy)
             with m.If(self.load):
-                m.d.sync += [left.eq(n), end.eq(n == 1)]
+                m.d.sync += [left.eq(n), *(e.eq(n == 1) for e in (end, *copies))]
             with m.Elif(self.step & ended[level]):
-                m.d.sync += go_on
+                m.d.sync += [left.eq(next_left), *(e.eq(ends_next) for e in (end, *copies))]
 
         # known from a register, as much follows from it in the same cycle
         if None in self._counts:
@@ -118,8 +125,9 @@ class Walker(wiring.Component):
         for name, width in self.values.items():
             starts = [Signal(width, name=f"r_{name}{level}", reset_less=True) for level in levels]
             start, stride = starts[-1], getattr(self, f"{name}_stride")[-1]
+            ended = [Cat(near[name][:level]).all() for level in levels]
             for level in reversed(levels[:-1]):
-                goes_on = ended[level] & ~self.end[level]
+                goes_on = ended[level] & ~near[name][level]
                 start = Mux(goes_on, starts[level], start)
                 stride = Mux(goes_on, getattr(self, f"{name}_stride")[level], stride)
             following = getattr(self, f"{name}_next")
