@@ -9,6 +9,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.config import check_config
 from gradgate.hw.port import Command, ReadPort, WritePort
+from gradgate.hw.stage import Skid
 
 __all__ = ["LiteDRAMPort"]
 
@@ -17,11 +18,11 @@ class LiteDRAMPort(wiring.Component):
     """Turns bursts into single words of LiteDRAM's native port, one command per cycle.
 
     Bursts that read and bursts that write take turns when both are waiting; a burst goes to its end
-    before another begins, without a gap. Beats to be written are taken at once, up to `DEPTH`, and
-    no word of a beat is announced before the beat is here, as LiteDRAM takes words without asking.
+    before another begins, without a gap. Beats to be written are taken at once, up to `DEPTH - 1`,
+    and no word of a beat is announced before the beat is here, as LiteDRAM takes words without asking.
     Beats read find room, as no beat is asked for that does not.
 
-    The first command leaves 2 cycles after that of the burst is taken, or after its first beat if
+    The first command leaves 3 cycles after that of the burst is taken, or after its first beat if
     it writes; a beat read is on `read.data` 1 cycle after its last word; `ack` comes 1 cycle after
     the last word that LiteDRAM takes, so what is read from then on is what was written. No
     multipliers; RAMs of `DEPTH` beats in either direction, and of `QUEUE` commands.
@@ -91,7 +92,15 @@ class LiteDRAMPort(wiring.Component):
         m.submodules.reads = reads = queue(self.read.cmd)
         m.submodules.writes = writes = queue(self.write.cmd)
 
+        # what LiteDRAM answers to a command takes it a while: it does not reach further than here
+        m.submodules.commands = commands = Skid(1 + self._addr_bits)
+        m.d.comb += [
+            Cat(self.cmd_we, self.cmd_addr).eq(commands.o.payload),
+            self.cmd_valid.eq(commands.o.valid), commands.o.ready.eq(self.cmd_ready),
+        ]
+
         # words of the burst at hand
+        we, addr = Signal(), Signal(self._addr_bits, reset_less=True)
         active = Signal()
         left = Signal(9, reset_less=True)  # beats after this one
         outside = Signal()
@@ -104,14 +113,15 @@ class LiteDRAMPort(wiring.Component):
                                     for name in ("first", "final", "final_beat"))
         some_held, some_room = Signal(), Signal(init=1)
         m.d.comb += [
-            self.cmd_valid.eq(active & (~first | Mux(self.cmd_we, some_held, some_room))),
-            do_cmd.eq(self.cmd_valid & self.cmd_ready),
+            commands.i.payload.eq(Cat(we, addr)),
+            commands.i.valid.eq(active & (~first | Mux(we, some_held, some_room))),
+            do_cmd.eq(commands.i.valid & commands.i.ready),
             begins.eq(do_cmd & first),
             ends.eq(do_cmd & final),
         ]
         with m.If(do_cmd):
-            following = (self.cmd_addr + 1)[:len(self.cmd_addr)]
-            m.d.sync += [self.cmd_addr.eq(following), first.eq(final),
+            following = (addr + 1)[:len(addr)]
+            m.d.sync += [addr.eq(following), first.eq(final),
                          final.eq(following[:low_bits].all())]
         with m.If(ends):
             m.d.sync += [left.eq(left - 1), final_beat.eq(left == 1)]
@@ -121,7 +131,7 @@ class LiteDRAMPort(wiring.Component):
         chosen = Signal(Command)
         may_write = writes.r_rdy & some_held
         some = reads.r_rdy | may_write
-        do_write = may_write & ~(self.cmd_we & reads.r_rdy)
+        do_write = may_write & ~(we & reads.r_rdy)
         m.d.comb += [
             over.eq(~active | (ends & final_beat)),
             chosen.eq(Mux(do_write, writes.r_data, reads.r_data)),
@@ -132,8 +142,8 @@ class LiteDRAMPort(wiring.Component):
         with m.If(over):
             m.d.sync += [
                 active.eq(some),
-                self.cmd_we.eq(Mux(some, do_write, self.cmd_we)),
-                self.cmd_addr.eq(chosen.addr[byte_bits:]),
+                we.eq(Mux(some, do_write, we)),
+                addr.eq(chosen.addr[byte_bits:]),
                 outside.eq(beyond),
                 left.eq(chosen.len - 1),
                 final_beat.eq(chosen.len == 1),
@@ -143,7 +153,12 @@ class LiteDRAMPort(wiring.Component):
 
         # words to be written: the beat at hand is shifted out
         m.submodules.beats = beats = SyncFIFO(width=beat_bits, depth=self.DEPTH)
-        wiring.connect(m, wiring.flipped(self.write.data), beats.w_stream)
+        # whether there is room is known from a register, a cycle late
+        space = Signal(init=1)
+        m.d.sync += space.eq(beats.w_level < self.DEPTH - 1)
+        m.d.comb += [beats.w_data.eq(self.write.data.payload),
+                     beats.w_en.eq(self.write.data.valid & space),
+                     self.write.data.ready.eq(space)]
         beat = Signal(beat_bits, reset_less=True)
         sent = Signal(low_bits)
         do_word = Signal()
@@ -163,7 +178,7 @@ class LiteDRAMPort(wiring.Component):
         last, inside = notes.r_data
         m.d.comb += [
             notes.w_data.eq(Cat(final_beat, ~outside)),
-            notes.w_en.eq(begins & self.cmd_we),
+            notes.w_en.eq(begins & we),
             notes.r_en.eq(last_word),
             self.wdata_we.eq(inside.replicate(len(self.wdata_we))),
         ]
@@ -184,8 +199,8 @@ class LiteDRAMPort(wiring.Component):
 
         stored = self.write.data.valid & self.write.data.ready
         taken = self.read.data.valid & self.read.data.ready
-        for count, some, more, less in ((held, some_held, stored, begins & self.cmd_we),
-                                        (room, some_room, taken, begins & ~self.cmd_we)):
+        for count, some, more, less in ((held, some_held, stored, begins & we),
+                                        (room, some_room, taken, begins & ~we)):
             m.d.sync += [count.eq(count + more - less),
                          some.eq(more | (count > 1) | (some & ~less))]
         return m

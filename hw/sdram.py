@@ -18,7 +18,7 @@ class SDRAM(wiring.Component):
 
     The controller is a module of Verilog that has to be added to the design. It is started after
     reset; bursts wait until that is done. A beat of n words in a row that is open is on `read.data`
-    6 + CL + n cycles after the command of its burst was taken, CL being the memory's CAS latency.
+    7 + CL + n cycles after the command of its burst was taken, CL being the memory's CAS latency.
 
     The clock of the chip is not made here: it is that of `sync`, a quarter of a cycle later.
 

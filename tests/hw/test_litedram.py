@@ -175,11 +175,11 @@ def test_a_command_every_cycle(write, length):
 
 def test_latencies():
     native, cycles, stamps = run(CONFIGS[64], [(0, 1)], [], 0)
-    assert native.commands[0][0] == cycles["read"][0] + 2
+    assert native.commands[0][0] == cycles["read"][0] + 3
     # the model executes a command in the cycle after, and a word needs 5 more
     assert stamps[0] == native.commands[-1][0] + 1 + 5 + 1
     native, cycles, _ = run(CONFIGS[64], [], [(0, 1)], 0)
-    assert native.commands[0][0] == cycles["data"][0] + 2
+    assert native.commands[0][0] == cycles["data"][0] + 3
     assert cycles["ack"][0] == native.commands[-1][0] + 1 + 3
 
 
