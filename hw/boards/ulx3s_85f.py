@@ -17,7 +17,7 @@ BOARD = Board(
     config=Config(tm=8, tn=16, fmt="bf16", beat_bits=32, acc_depth=2048, max_burst=128,
                   addr_bits=25),
     memory_size=32 << 20,
-    clock_hz=60e6,
+    clock_hz=80e6,
     # a beat is two words of the SDRAM, which runs at the clock of the gateware: wider ones would
     # hardly be faster, and take 5,000 LUTs more (docs/boards.md). The rest reproduces LiteDRAM and
     # such a chip: streams within 3 %, the bursts of a training step of the digits within 0.2 %
@@ -28,8 +28,8 @@ BOARD = Board(
         shared=True,
         row_bytes=1024,
         row_cycles=8,
-        refresh_interval=468,
-        refresh_cycles=10,
+        refresh_interval=625,
+        refresh_cycles=14,
     ),
 )
 
