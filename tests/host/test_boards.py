@@ -44,7 +44,7 @@ def test_addresses_reach_all_of_the_memory_and_no_further():
 
 
 def test_peak_is_that_of_the_multipliers_of_the_array():
-    assert board("ulx3s-85f").peak_macs == 8 * 16 * 60e6
+    assert board("ulx3s-85f").peak_macs == 8 * 16 * 80e6
     assert board("ulx3s-85f").config.macs == 8 * 16
     assert board("icebreaker").config.macs == 4  # one row takes the moving vectors of two
     assert board("icebreaker").peak_macs == 4 * 18e6
