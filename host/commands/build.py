@@ -34,7 +34,7 @@ def arguments(parser):
     parser.add_argument(
         "--minutes",
         type=float,
-        default=240,
+        default=60,
         metavar="N",
         help="give a seed up after so many minutes, as routing may never end; 0: never "
         "(default: %(default)s)",
