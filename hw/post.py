@@ -65,7 +65,7 @@ class PostUnit(wiring.Component):
       are in bursts that have been issued.
     * `done` comes 2 cycles after the last acknowledgement. Up to 13 instructions are not done.
 
-    Costs the arithmetic of VectorPipeline, five DMAs, 2 * Tm words of RAM for the bias: 12,371
+    Costs the arithmetic of VectorPipeline, five DMAs, 2 * Tm words of RAM for the bias: 12,202
     LUTs and 8,019 flip-flops on ECP5 with Tm = 8, bf16 and 64-bit beats (docs/area.md).
 
     Parameters
