@@ -23,8 +23,8 @@ PORT = "native_0"
 PACKAGES = ("litedram", "litex", "migen")  # what the Verilog depends on
 
 # LiteDRAM rounds the time between refreshes up to whole cycles, which makes too few at most clocks.
-# And its banks decide in the cycle in which a refresh is asked for or over: from a register here, a
-# cycle later, as they are its slowest path
+# Its banks and its multiplexer look at `valid` and `last` of the refresher in the same cycle, its
+# slowest path: here both come from registers, a cycle later and together, as they must
 _GENERATOR = """
 import math
 from litedram import gen, modules

@@ -155,7 +155,7 @@ class WriteArbiter(wiring.Component):
     Commands take one cycle, one may follow another in every cycle; beats pass at once, in the order
     of the commands, from the second cycle on after memory has taken theirs, so an initiator waits
     for those of the others; they hold what they have announced. Acknowledgements pass at once. At
-    most `OUTSTANDING` bursts are on their way. No multipliers; two RAMs of `OUTSTANDING` entries.
+    most `OUTSTANDING` bursts are on their way. No multipliers; two RAMs of about as many entries.
 
     Parameters
     ----------
@@ -191,8 +191,8 @@ class WriteArbiter(wiring.Component):
         m = Module()
         count, cmd, beat = self._count, self.port.cmd, self.port.data
 
-        # whose acknowledgement comes next, from registers, as RAM is slow, two of which hold a burst
-        # each; all bursts under way are here, so beats find room too
+        # whose acknowledgement comes next, from registers, as RAM is slow. Two bursts are in the
+        # Skid, the others in the FIFO; all under way are here, so beats find room too
         index_bits = max(1, (count - 1).bit_length())
         m.submodules.acks = acks = SyncFIFO(width=index_bits, depth=self.OUTSTANDING - 2)
         m.submodules.whose = whose = Skid(index_bits)

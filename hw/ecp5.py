@@ -22,8 +22,8 @@ __all__ = ["DENSE", "OPTIONS", "ECP5Top", "OnChipTop", "SDRAMTop"]
 PINS = {"cke": "clk_en", "cs_n": "cs", "ras_n": "ras", "cas_n": "cas", "we_n": "we",
         "a": "a", "ba": "ba", "dm": "dqm"}  # of SDRAM: names in amaranth-boards
 
-# The router takes wires for a little faster than they turn out to be, so more is asked of it: the
-# clock times this.
+# Until no path is too long, `--tmg-ripup` below, is by what the router takes wires for, which is a
+# little faster than they turn out to be. So it is asked for the clock times this.
 AIM = 1.02
 
 OPTIONS = {  # of `platform.build`

@@ -19,8 +19,8 @@ class LiteDRAMPort(wiring.Component):
 
     Bursts that read and bursts that write take turns when both are waiting; a burst goes to its end
     before another begins, without a gap. Beats to be written are taken at once, up to `DEPTH - 1`,
-    and no word of a beat is announced before the beat is here, as LiteDRAM takes words without asking.
-    Beats read find room, as no beat is asked for that does not.
+    and no word of a beat is announced before the beat is here, as LiteDRAM takes words without
+    asking. Beats read find room, as no beat is asked for that does not.
 
     The first command leaves 3 cycles after that of the burst is taken, or after its first beat if
     it writes; a beat read is on `read.data` 1 cycle after its last word; `ack` comes 1 cycle after

@@ -92,6 +92,16 @@ def test_refreshes_are_not_too_few(clock):
 
 
 @installed
+def test_short_ways():
+    """What banks hear of refreshes is from registers; none looks for the row of the next word."""
+    verilog = dram.controller(80e6).verilog
+    for name in ("valid", "last"):
+        assert re.search(rf"^ *litedramcore_{name} <= litedramcore_cmd_{name};$", verilog, re.M)
+    assert re.search(r"bankmachine0_auto_precharge = 1'd0;", verilog)
+    assert "bankmachine0_auto_precharge <=" not in verilog
+
+
+@installed
 def test_failure(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADGATE_CACHE", str(tmp_path))
     with pytest.raises(GradgateError, match="(?s)^LiteDRAM failed:.*MT49"):

@@ -158,6 +158,16 @@ def test_mode(tm, tn, fmt, mode):
     check(config, tiles, program, gaps)
 
 
+@pytest.mark.parametrize("tm, tn, fmt", [(2, 4, "bf16"), (4, 8, "fp32")])
+def test_lanes_that_do_not_count(tm, tn, fmt):
+    """Beside operands so small a lane whose tag is another one would show, were it taken for 0 with
+    the exponent of its partner."""
+    config = build(tm, tn, fmt)
+    random = Random(config.name)
+    tiles = Tiles.random(random, config, spread=4, middle=5)
+    check(config, tiles, [random_instruction(random, config, "sel", limit=20)], [0])
+
+
 @pytest.mark.parametrize("tm, tn, fmt, n", [(2, 4, "fp32", 30), (4, 8, "bf16", 24),
                                             (8, 16, "bf16", 7)])
 def test_instructions_overlap(tm, tn, fmt, n):

@@ -8,11 +8,11 @@ from gradgate.hw.numerics import dotacc
 __all__ = ["Tiles", "execute", "visits", "schedule", "random_operand", "random_instruction"]
 
 
-def random_operand(random, config, spread=6):
-    """A canonical operand near 1, zero with a chance of 1 in 8."""
+def random_operand(random, config, spread=6, middle=127):
+    """A canonical operand with an exponent near `middle`, zero with a chance of 1 in 8."""
     if not random.randrange(8):
         return 0
-    exponent = 127 + random.randint(-spread, spread)
+    exponent = middle + random.randint(-spread, spread)
     return (random.getrandbits(1) << 8 | exponent) << config.man_bits \
         | random.getrandbits(config.man_bits)
 
@@ -27,9 +27,9 @@ class Tiles:
     acc: list = field(default_factory=list)
 
     @classmethod
-    def random(cls, random, config):
-        a, b = ([[random_operand(random, config) for _ in range(depth)] for _ in range(config.tn)]
-                for depth in (config.a_depth, config.b_depth))
+    def random(cls, random, config, **options):
+        a, b = ([[random_operand(random, config, **options) for _ in range(depth)]
+                 for _ in range(config.tn)] for depth in (config.a_depth, config.b_depth))
         return cls(config, a, b,
                    [[0] * config.tm for _ in range(2 * config.acc_depth)])
 
