@@ -38,4 +38,4 @@ def test_ecpix5_has_all_its_blocks():
     """Elaborated; of block RAM for its memory, and no primitive of an iCE40."""
     text = build.plan("ecpix5-85f", bytes(8)).files["top.il"]
     assert "SB_SPRAM256KA" not in text and "EHXPLLL" in text
-    assert text.count("cell \\MULT18X18D") == 152
+    assert text.count("cell \\MULT18X18D") == 140
