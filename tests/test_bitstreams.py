@@ -23,7 +23,8 @@ def differences(report):
 def test_bitstream_is_up_to_date(path):
     report = json.loads(path.read_text())
     skip_unless_made_with(report["tools"])
-    assert not differences(report), f"run: gradgate build {report['board']}"
+    command = f"gradgate build {report['board']} --seeds {report['seed']}"
+    assert not differences(report), f"run: {command}"
 
 
 @pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.parent.name)

@@ -61,13 +61,10 @@ def _row(name, profile, out):
         "clock_hz": profile.clock_hz,
         "bitstream": "none yet" if name in build.buildable() else "-",
     }
-    if report:
-        used = report["used"]
-        row["needs"] |= {
-            "multipliers": used["DSP"],
-            "blocks": used["block RAM"],
-            "luts": used["LUT"],
-        }
+    if report:  # of the whole chip: where memory is on it, CHIPS has what that leaves
+        for key, tool in (("multipliers", "DSP"), ("blocks", "block RAM"), ("luts", "LUT")):
+            row["needs"][key] = report["used"][tool]
+            row["chip"][key] = report["available"][tool]
         row["shortages"] = []
         row["bitstream"] = f"{report['fmax_mhz']:g} MHz"
     return row

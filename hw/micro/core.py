@@ -18,7 +18,7 @@ _ARRAY = ("port", "go", "a", "b", "number_b", "result", "unit_b", "add", "stall"
 
 
 class MicroCore(wiring.Component):
-    """What Core and Control are together, in an eighth of the LUTs: one instruction at a time.
+    """What Core and Control are together, in a fifth of the LUTs: one instruction at a time.
 
     Parameters
     ----------

@@ -52,6 +52,14 @@ def test_boards(folder, tmp_path, capsys):
     assert found["tiny"]["bitstream"] == "-" and found["tiny"]["chip"] is None
 
 
+def test_memory_on_the_chip(folder, tmp_path):
+    """A report counts its blocks, so shares are of the whole chip."""
+    folder.rename(tmp_path / "ecpix5-85f")
+    assert main(["boards", "--out", str(tmp_path), "--json", str(tmp_path / "a.json")]) == 0
+    found = json.loads((tmp_path / "a.json").read_text())["ecpix5-85f"]
+    assert (found["needs"]["blocks"], found["chip"]["blocks"]) == (127, 208)
+
+
 def test_boards_without_bitstreams(tmp_path, capsys):
     assert main(["boards", "--out", str(tmp_path)]) == 0
     assert "none yet" in capsys.readouterr().out
