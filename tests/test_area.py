@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from gradgate import boards
 from gradgate.hw.config import Config
-from gradgate.resources import luts, resources
+from gradgate.resources import CHIPS, luts, resources
 
 from benchmarks.area_page import document, technology
 from tests.made import skip_unless_made_with
@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 RESULT = json.loads((ROOT / "benchmarks/area.json").read_text())
 BUILDS = {name: (Config(**found["config"]), found) for name, found in RESULT["builds"].items()}
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-REPORTS = sorted((ROOT / "bitstreams").glob("*/report.json"))
+REPORTS = {path.parent.name: json.loads(path.read_text())
+           for path in sorted((ROOT / "bitstreams").glob("*/report.json"))}
 
 builds = pytest.mark.parametrize("config, found", BUILDS.values(), ids=BUILDS)
 
@@ -52,13 +53,27 @@ def test_blocks_are_all_there_is(config, found):
     assert (total["multipliers"], total["blocks"]) == (made["multipliers"], made["blocks"])
 
 
-@pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.parent.name)
-def test_whole_devices_are_what_was_placed(path):
+@pytest.mark.parametrize("build, board", [("8x16 bf16", "ulx3s-85f"),
+                                          ("2x4 bf16, small core", "icebreaker")])
+def test_whole_devices_are_what_was_placed(build, board):
     """But for clocks, reset and pins, which bitstreams have besides."""
-    used, config = json.loads(path.read_text())["used"], boards.board(path.parent.name).config
-    made = next(found["whole"] for its, found in BUILDS.values() if its == config)
+    config, found = BUILDS[build]
+    made, used = found["whole"], REPORTS[board]["used"]
+    assert config == boards.board(board).config
     assert (made["multipliers"], made["blocks"]) == (used["DSP"], used["block RAM"])
     assert made["luts"] == pytest.approx(used["LUT"], rel=0.02)
+
+
+@pytest.mark.parametrize("board", REPORTS)
+def test_estimates_of_bitstreams(board):
+    """Of the memory blocks of a chip, CHIPS leaves out those that are the device memory."""
+    used, available = REPORTS[board]["used"], REPORTS[board]["available"]
+    chip = CHIPS[board]
+    need = resources(boards.board(board).config, chip.technology)
+    memory = available["block RAM"] - chip.blocks
+    assert (chip.luts, chip.multipliers) == (available["LUT"], available["DSP"])
+    assert (need.multipliers, need.blocks + memory) == (used["DSP"], used["block RAM"])
+    assert need.luts == pytest.approx(used["LUT"], rel=0.05)
 
 
 @pytest.mark.parametrize("build, name", [("2x4 bf16", "rows of the array"),
