@@ -12,7 +12,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.config import check_config
 from gradgate.hw.port import Command, ReadPort, WritePort
-from gradgate.hw.stage import Skid
+from gradgate.hw.stage import registered
 
 __all__ = ["ReadArbiter", "WriteArbiter"]
 
@@ -195,15 +195,14 @@ class WriteArbiter(wiring.Component):
         # Skid, the others in the FIFO; all under way are here, so beats find room too
         index_bits = max(1, (count - 1).bit_length())
         m.submodules.acks = acks = SyncFIFO(width=index_bits, depth=self.OUTSTANDING - 2)
-        m.submodules.whose = whose = Skid(index_bits)
-        wiring.connect(m, acks.r_stream, whose.i)
+        whose, _ = registered(m, acks, "whose")
         take, grant, length = _commands(m, self.ports, cmd, acks.w_rdy)
         m.d.comb += [
             acks.w_data.eq(grant),
             acks.w_en.eq(take),
-            whose.o.ready.eq(self.port.ack),
+            whose.ready.eq(self.port.ack),
         ]
-        with m.Switch(whose.o.payload):
+        with m.Switch(whose.payload):
             for index in range(count):
                 with m.Case(index):
                     m.d.comb += self.ports[index].ack.eq(self.port.ack)

@@ -9,7 +9,7 @@ from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from gradgate.hw.config import check_config
 from gradgate.hw.port import Command, ReadPort, WritePort
-from gradgate.hw.stage import Skid
+from gradgate.hw.stage import Skid, registered
 
 __all__ = ["Descriptor", "Bursts", "ReadDMA", "WriteDMA"]
 
@@ -30,14 +30,6 @@ class Descriptor(data.Struct):
     s2: signed(32)
     n3: 16
     s3: signed(32)
-
-
-def _registered(m, fifo):
-    """The end of `fifo`, a stream, from registers, as RAM is slow; and whether a beat leaves the
-    RAM."""
-    m.submodules.end = end = Skid(len(fifo.r_data))
-    wiring.connect(m, fifo.r_stream, end.i)
-    return end.o, end.i.valid & end.i.ready
 
 
 def _passed(m, bursts, cmd, room):
@@ -296,7 +288,7 @@ class ReadDMA(wiring.Component):
         arrives, arrived = Signal(), Signal(self._config.beat_bits, reset_less=True)
         m.d.sync += [arrives.eq(self.port.data.valid), arrived.eq(self.port.data.payload)]
         m.d.comb += [fifo.w_data.eq(arrived), fifo.w_en.eq(arrives), self.port.data.ready.eq(1)]
-        end, freed = _registered(m, fifo)
+        end, freed = registered(m, fifo, "end")
         wiring.connect(m, end, wiring.flipped(self.o))
 
         # a command takes the room for all its beats; asking for that of the longest is one gate
@@ -401,7 +393,7 @@ class WriteDMA(wiring.Component):
                            & (pending != self.OUTSTANDING))
         do_cmd = cmd.valid & cmd.ready
 
-        end, _ = _registered(m, fifo)
+        end, _ = registered(m, fifo, "end")
         do_beat = self.port.data.valid & self.port.data.ready
         some_claimed = Signal()  # that it is not 0, as much depends on it
         m.d.comb += [

@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Skid", "Stage"]
+__all__ = ["Skid", "Stage", "registered"]
 
 
 class Stage(wiring.Component):
@@ -72,3 +72,14 @@ class Skid(wiring.Component):
         with m.Elif(self.i.valid):
             m.d.sync += waits.eq(1)
         return m
+
+
+def registered(m, fifo, name):
+    """The end of a FIFO from registers, as RAM is slow, by a Skid, the submodule `name` of `m`.
+
+    Returns (the end, a stream; whether an item leaves the FIFO in this cycle). An item is there a
+    cycle later than in the FIFO; two more find room.
+    """
+    m.submodules[name] = end = Skid(len(fifo.r_data))
+    wiring.connect(m, fifo.r_stream, end.i)
+    return end.o, end.i.valid & end.i.ready

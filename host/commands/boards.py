@@ -62,9 +62,9 @@ def _row(name, profile, out):
         "bitstream": "none yet" if name in build.buildable() else "-",
     }
     if report:  # of the whole chip: where memory is on it, CHIPS has what that leaves
-        for key, tool in (("multipliers", "DSP"), ("blocks", "block RAM"), ("luts", "LUT")):
-            row["needs"][key] = report["used"][tool]
-            row["chip"][key] = report["available"][tool]
+        names = {"multipliers": "DSP", "blocks": "block RAM", "luts": "LUT"}
+        for key, of in (("needs", "used"), ("chip", "available")):
+            row[key] = (row[key] or {}) | {what: report[of][tool] for what, tool in names.items()}
         row["shortages"] = []
         row["bitstream"] = f"{report['fmax_mhz']:g} MHz"
     return row
