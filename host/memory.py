@@ -2,12 +2,13 @@
 
 from .errors import OutOfMemoryError
 
-__all__ = ["ALIGN", "Arena"]
+__all__ = ["ALIGN", "Arena", "size_text"]
 
 ALIGN = 64
 
 
-def _size(count):
+def size_text(count):
+    """`count` bytes, for people."""
     return f"{count / 2**20:.2f} MiB" if count >= 2**20 else f"{count / 2**10:.2f} KiB"
 
 
@@ -22,12 +23,14 @@ class Arena:
         Bytes of the device, for the message.
     taken : list of (str, int), optional
         What already lies below `base`, as (name, bytes), for the message.
+    remedy : str, optional
+        What helps if there is too little, the end of the message.
     """
 
-    def __init__(self, base, limit, memory_size, taken=()):
+    def __init__(self, base, limit, memory_size, taken=(), remedy=""):
         self.end, self.limit = -(-base // ALIGN) * ALIGN, limit
         self._memory_size = memory_size
-        self.taken = list(taken)
+        self.taken, self._remedy = list(taken), remedy
 
     def place(self, name, size):
         """The address of `size` new bytes. Raises OutOfMemoryError, listing who has how much."""
@@ -42,15 +45,17 @@ class Arena:
             end = -(-(end + size) // ALIGN) * ALIGN
         if end > self.limit:
             entries = sorted(self.taken + list(wanted), key=lambda entry: -entry[1])
-            lines = [f"  {_size(size):>12}  {name}" for name, size in entries[:20]]
+            lines = [f"  {size_text(size):>12}  {name}" for name, size in entries[:20]]
             if len(entries) > 20:
                 lines.append(
-                    f"  {_size(sum(s for _, s in entries[20:])):>12}  "
+                    f"  {size_text(sum(s for _, s in entries[20:])):>12}  "
                     f"{len(entries) - 20} smaller ones"
                 )
+            if self._remedy:
+                lines.append(self._remedy)
             raise OutOfMemoryError(
-                f"{_size(end + self._memory_size - self.limit)} are needed, the device has "
-                f"{_size(self._memory_size)}:\n" + "\n".join(lines)
+                f"{size_text(end + self._memory_size - self.limit)} are needed, the device has "
+                f"{size_text(self._memory_size)}:\n" + "\n".join(lines)
             )
         self.taken += wanted
         self.end = end

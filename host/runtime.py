@@ -9,7 +9,7 @@ from gradgate.hw.fetch import Fetch
 
 from .device import Counters
 from .errors import DeviceError
-from .memory import ALIGN, Arena
+from .memory import ALIGN, Arena, size_text
 from .passes import Tensors, backward_program, forward_program, steps_of, update_program
 from .scheduler import scheduler
 
@@ -21,6 +21,8 @@ LOST = (
     "no copy. Load a saved state with load_state_dict(); momentum is then zero, until the "
     "optimizer's state is loaded as well"
 )
+REMEDY = "This needs a smaller network, or a board with more memory."
+FEWER = "Weights and momenta take {always} with any batch; the rest is less with a smaller one."
 
 
 class _Plan:
@@ -53,7 +55,7 @@ class Runtime:
         self.generation = 0  # counts what overwrites activations
         self.lost = None  # why the weights in memory are unknown, for the message
         self._buffers = None  # the plan whose `forward` left its weights in the tile buffers
-        arena = Arena(0, device.memory_size, device.memory_size)
+        arena = Arena(0, device.memory_size, device.memory_size, remedy=REMEDY)
         wanted = []
         for w in self.weights:
             wanted += [(f"{w.name} weights", w.size), (f"{w.name} momentum", w.size)]
@@ -92,9 +94,8 @@ class Runtime:
         total = sum(-(-w.size // 64) * 64 for w in self.weights)
         wanted = [(f"{w.name} gradient", w.size) for w in self.weights]
         start = (self.device.memory_size - total) // 64 * 64
-        arena = Arena(
-            max(start, self._base), self.device.memory_size, self.device.memory_size, self._taken
-        )
+        size = self.device.memory_size
+        arena = Arena(max(start, self._base), size, size, self._taken, REMEDY)
         for w, address in zip(self.weights, arena.place_all(wanted), strict=True):
             w.gradient = address
         self._taken, self._limit, self._gradients = arena.taken, start, True
@@ -112,7 +113,10 @@ class Runtime:
             tensors = Tensors(
                 self.network, self.steps, self.scheduler, images, train, input_gradient
             )
-            arena = Arena(self._base, self._limit, self.device.memory_size, self._taken)
+            always = size_text(sum(size for _, size in self._taken))
+            remedy = FEWER.format(always=always) if images > 1 else REMEDY
+            size = self.device.memory_size
+            arena = Arena(self._base, self._limit, size, self._taken, remedy)
             tensors.place(arena)
             plan = self._plans[key] = _Plan(tensors, arena)
             while len(self._plans) > PLANS_MAX:

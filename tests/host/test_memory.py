@@ -34,6 +34,11 @@ def test_out_of_memory_says_who_has_how_much():
     assert arena.end > end
 
 
+def test_out_of_memory_ends_with_what_helps():
+    with pytest.raises(OutOfMemoryError, match="map\nless of it$"):
+        Arena(0, 1024, 1024, remedy="less of it").place("map", 2000)
+
+
 def test_long_lists_are_summed_up():
     arena = Arena(0, 1024, 1024)
     with pytest.raises(OutOfMemoryError, match="0.50 KiB  5 smaller ones"):
