@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .durations import POST_NEXT
+from .durations import POST_GAP
 
 __all__ = ["Stream", "Load", "Demand", "Costs"]
 
@@ -108,7 +108,8 @@ class Costs:
     def results(self, vectors, reads=True):
         """Cycles from a POST of `vectors` to the next one; with `reads`, its first vector needs
         something from memory."""
-        return vectors + (self.machine.read_latency - POST_NEXT if reads else POST_NEXT)
+        machine = self.machine
+        return vectors + (machine.read_latency - machine.drain_ahead if reads else POST_GAP)
 
     def region(self, compute, drain):
         """Cycles per region of accumulators: of the two, one is filled while the other drains."""

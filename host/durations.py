@@ -21,7 +21,9 @@ __all__ = ["Sweeps", "Transfer", "Work", "Machine"]
 PORT_OUT, PORT_IN = 5, 6
 BURST = 3  # cycles of a burst besides latency and beats
 POST_LEAD = 8
-POST_NEXT = 5  # a POST is accepted so many cycles before the last vector of the one before
+POST_GAP = 2  # from the last vector of a POST to the first one of the next
+POST_TURN = 2  # the first vector may enter so many cycles after the start
+DRAINED = 3  # from the start to the first address, and from the last one to the next start, but 1
 POST_TAIL = 7
 BIAS = 2  # from the last beat of the bias to the first vector
 WRITE_AHEAD = 4  # longest bursts that a WriteDMA holds
@@ -52,13 +54,16 @@ class Transfer:
     """A stream between a unit and memory.
 
     `channel` is the memory channel it goes through, `alone` the time that the channel needs for it,
-    `among` the time it needs while other streams use it too.
+    `among` the time it needs while other streams use it too, and `burst` that of a burst then. A
+    ReadDMA asks for `ahead` bursts before its datapath takes any; 0 is a write.
     """
 
     channel: int
     beats: int
     alone: float
     among: float
+    burst: float
+    ahead: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,10 @@ class Work:
     earlier. The `writes` of a POST with memory channels of their own follow the vectors: the first
     burst is at the channel `made` cycles after the first vector, and `lag` more for the pipeline;
     the last `busy` cycles of its `tail`, but for memory's latency, the channel serves without a
-    pause. `reads` tells that the first cycle waits for memory.
+    pause. A POST's vectors have their `turn` so many cycles after the start; it has read all
+    accumulators, and the next is accepted, `drained` cycles after the start at the earliest, and
+    `behind` before the end if it has more vectors than the drain keeps. `reads` tells that the
+    first cycle waits for memory.
     """
 
     cycles: int
@@ -82,7 +90,9 @@ class Work:
     bursts: float = 0
     ahead: float = 0
     writes: tuple = ()
+    turn: float = 0
     drained: float = 0
+    behind: float = 0
     made: float = 0
     lag: float = 0
     busy: float = 0
@@ -146,11 +156,15 @@ class Machine:
         bursts = max(pieces, number)
         time = beats * float(timing.beat_cycles)
         least = bursts * self.burst_cycles
+        among = max(least, time + max(rows + 1, bursts) * self.row_cycles)
+        spare = self.read_ahead - self.config.max_burst  # each has room for a longest burst
         return Transfer(
             self.channel(port, write),
             beats,
             max(least, time + (rows + 1) * self.row_cycles),
-            max(least, time + max(rows + 1, bursts) * self.row_cycles),
+            among,
+            among / max(1, bursts),
+            0 if write else 1 + int(spare * max(1, bursts) / max(1, beats)),
         )
 
     @property
@@ -162,6 +176,11 @@ class Machine:
     def read_ahead(self):
         """Beats that a ReadDMA asks for before there is room behind it."""
         return max(2 * self.config.max_burst, 64)
+
+    @property
+    def drain_ahead(self):
+        """Vectors that the drain is ahead when a POST is accepted, if they wait for memory."""
+        return self.drain_depth - 1
 
     @property
     def fetch_cycles(self):
@@ -228,9 +247,8 @@ class Machine:
         """Work of a POST."""
         config = self.config
         pixels = f["p2"] * f["p1"] * f["p0"]
-        per = config.groups
-        if f.get("pool"):
-            per = max(per, f["w1"] * f["w0"])
+        window = f["w1"] * f["w0"] if f.get("pool") else 1
+        per = max(config.groups, window)
         beats = f["o_len"] * f["o_n1"] * f["o_n2"]
         runs, strides = (f["o_len"], f["o_n1"], f["o_n2"]), (f["o_s1"], f["o_s2"])
         streams = [self.transfer(0, True, beats, runs, strides)]
@@ -271,7 +289,9 @@ class Machine:
             beats,
             writes=writes,
             lag=lag,
-            drained=POST_LEAD + (cycles if per == config.groups else float("inf")),
+            turn=lead if f.get("bias") else POST_TURN,
+            drained=cycles - per + window + DRAINED,
+            behind=self.drain_ahead * per // config.groups,
             bursts=4 + f["o_n1"] * f["o_n2"] + beats / config.max_burst,
             made=first * (pace + 1),
             busy=served - since,

@@ -19,8 +19,8 @@ class Refreshes:
     cycles : int
         What one takes.
     lost : int
-        What a transfer under way loses by one: these cycles, and those for the row that it finds
-        closed. Less than the interval, as memory gets on.
+        What a transfer alone on its channel loses by one: these cycles, and those for the row that
+        it finds closed. Less than the interval, as memory gets on.
     """
 
     def __init__(self, timing):

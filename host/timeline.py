@@ -14,20 +14,17 @@ from gradgate.hw.isa import Unit
 from gradgate.hw.issue import Issue
 
 from .device import RECORD, UNITS
-from .durations import PORT_IN, POST_NEXT, Machine
+from .durations import PORT_IN, POST_GAP, Machine
 from .refreshes import Refreshes
+from .sharing import share
 
 __all__ = ["Prediction", "predict", "entries"]
 
 
 COMPUTE, POST = int(Unit.COMPUTE), int(Unit.POST)
 QUEUE = Issue.DEPTH + 1  # instructions that wait in a unit's queue
-# A POST is accepted earlier than POST_NEXT says if the one before has waited, as the drain has gone
-# on meanwhile: up to its depth, but for DRAIN vectors.
-DRAIN = 5
 FIRST = 4  # cycles from the start of a read to its first command
 HANDOVER = 4  # cycles from the end of an instruction to the offer of one that waits for its token
-POST_GAP = 2  # cycles between the last vector of a POST and the first one of the next
 ASKED = 2  # cycles from the room for a burst of the program to its request
 
 
@@ -79,6 +76,7 @@ class _Queue:
         # of the last one
         self.end, self.last_sweep = -POST_GAP, -1
         self.complete, self.written = -1.0, 0.0  # `done`, end of its writes
+        self.turn = 0  # of a POST's vectors
         self.asked, self.issued = 0, 0  # of a LOAD's read: its start, its last command
 
 
@@ -103,9 +101,8 @@ class _Timeline:
         burst = max(Fetch.burst(machine.config), self.beats)
         self.fetch = burst // self.beats, Fetch.AHEAD // burst
         self.refreshes = Refreshes(machine.timing)
-        self.drain = machine.drain_depth - DRAIN  # vectors of a POST ahead of one that waits
         self.fetching = 0.0, 0.0  # latest burst of the program: when asked for, end on its channel
-        self.flows, self.used = {}, {}
+        self.flows, self.used, self.mixed = {}, {}, set()
         self.written = {}  # channel -> when it has written all so far
 
     def at(self, time, action, *arguments):
@@ -140,7 +137,8 @@ class _Timeline:
                 w.count * w.vectors if name == "COMPUTE" else w.active for w in queue.work
             ]
             records[name] = table
-        return Prediction(round(now) + 5, records)
+        last = max((queue.done[-1] for queue in self.queues if queue.done), default=0)
+        return Prediction(round(last) + 5, records)
 
     # the sequencer
 
@@ -252,6 +250,7 @@ class _Timeline:
         if unit == POST:
             queue.asked = now
             begin = max(now + work.lead, queue.end + POST_GAP)
+            queue.turn = max(now + work.turn, queue.end + POST_GAP)
         else:
             # reading begins when all commands of the one before are out
             queue.asked = max(offered, queue.issued)
@@ -320,7 +319,9 @@ class _Timeline:
                 continue
             self.fill(now, unit, work)
             left = queue.left - (now - queue.since) * queue.rate
-            lost = self.refreshes.lost - queue.ahead
+            # where streams take turns, each burst opens a row anyway
+            lost = self.refreshes.cycles if unit in self.mixed else self.refreshes.lost
+            lost -= queue.ahead
             if queue.ahead < left and lost > 0:
                 queue.stalled = now + self.refreshes.cycles
                 queue.left, queue.since = left + lost * queue.rate, now
@@ -350,34 +351,21 @@ class _Timeline:
             self.at(now + max(0.0, queue.left) / rate, self.finish, unit, queue.version)
 
     def rates(self):
-        """Progress per cycle of every transfer: fair shares of each channel's time. Sets `used`,
-        the part that is wanted of the busiest channel of each."""
-        users = {}
+        """Progress per cycle of every transfer. Sets `used`, the part that is wanted of the busiest
+        channel of each, and `mixed`, who has a channel not for a stream alone."""
+        channels = {}
         for unit, work in self.flows.items():
             for stream in work.streams:
-                users.setdefault(stream.channel, []).append((unit, work, stream))
+                channels.setdefault(stream.channel, []).append((unit, work.cycles, stream))
         rates = dict.fromkeys(self.flows, 1.0)
-        self.used = dict.fromkeys(self.flows, 0.0)
-        for users_here in users.values():
-            # several streams of one instruction move in step, and count as one
-            several, together = len(users_here) > 1, {}
-            for unit, work, stream in users_here:
-                part = (stream.among if several else stream.alone) / max(work.cycles, 1)
-                together[unit] = together.get(unit, 0.0) + part
-            used = sum(together.values())
-            for unit in together:
+        self.used, self.mixed = dict.fromkeys(self.flows, 0.0), set()
+        for streams in channels.values():
+            used, paces = share(streams, rates, self.machine.timing.outstanding)
+            rates |= paces
+            for unit in paces:
                 self.used[unit] = max(self.used[unit], used)
-            if used <= 1.0:
-                continue
-            wanted = sorted((rates[unit] * part, unit) for unit, part in together.items())
-            if sum(w for w, _ in wanted) <= 1.0:
-                continue
-            left, count = 1.0, len(wanted)
-            for w, unit in wanted:
-                share = min(w, left / count)
-                if share < w:
-                    rates[unit] *= share / w
-                left, count = left - share, count - 1
+            if len(streams) > 1:
+                self.mixed |= paces.keys()
         return rates
 
     def finish(self, now, unit, version):
@@ -414,10 +402,10 @@ class _Timeline:
             queue.busy = False
             if queue.pending is not None:
                 offered, queue.pending = queue.pending, None
-                ahead = POST_NEXT + min(
-                    self.drain, max(0, now - queue.start[number] - work.drained)
-                )
-                self.launch(max(offered, now - ahead), offered, unit)
+                free = max(queue.start[number] + work.drained, queue.turn + 1)
+                if work.cycles > work.behind:
+                    free = max(free, now - work.behind)
+                self.launch(max(offered, free), offered, unit)
         else:
             queue.issued = max(queue.asked + work.bursts, now - work.ahead)
             self.at(now, self.free, unit)

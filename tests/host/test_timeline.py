@@ -6,12 +6,12 @@ import pytest
 import torch
 from gradgate.boards import MemoryTiming, board
 from gradgate.device import UNITS
-from gradgate.durations import POST_NEXT, Machine
+from gradgate.durations import Machine
 from gradgate.hw.config import Config
 from gradgate.hw.isa import Unit
 from gradgate.program import Hazard, Program
 from gradgate.sim.model import ModelDevice
-from gradgate.timeline import DRAIN, QUEUE, entries, predict
+from gradgate.timeline import QUEUE, entries, predict
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
@@ -196,8 +196,9 @@ def test_vectors_run_ahead_of_a_slow_memory():
     first, *_ = begun = starts(found, Unit.POST)
     assert np.diff(begun)[1:].tolist() == [2 * 512] * 4
     assert np.diff(done(found, Unit.POST)).tolist() == [2 * 512] * 5
-    lead, ahead = Machine(PORTS, slow).post(post(512)).lead, 16 - DRAIN
-    assert begun[1] - first == lead + 2 * 16 + 2 * 512 - 4 * 16 * 2 - POST_NEXT - ahead
+    machine = Machine(PORTS, slow)
+    through = machine.post(post(512)).lead + 2 * 16 + 2 * 512 - 4 * 16 * 2
+    assert begun[1] - first == through - machine.drain_ahead
 
 
 def test_what_a_writer_holds_does_not_hold_up_vectors():
