@@ -4,7 +4,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from .. import boards, build
-from ..resources import CHIPS, LIMITS, NAMES, resources, shortages
+from ..resources import CHIPS, NAMES, resources, shortages
 from .options import add_bitstreams
 
 __all__ = ["HELP", "DESCRIPTION", "DEVICE", "arguments", "run"]
@@ -56,10 +56,10 @@ def _row(name, profile, out):
         "array": f"{config.tm}x{config.tn} {config.fmt}",
         "chip": {key: getattr(chip, key) for key in NAMES} if chip else None,
         "needs": {key: getattr(need, key) for key in NAMES} if chip else None,
-        "shortages": shortages(need, chip, LIMITS) if chip else [],
+        "shortages": shortages(need, chip) if chip else [],
         "memory_size": profile.memory_size,
         "clock_hz": profile.clock_hz,
-        "bitstream": "none yet" if name in build.buildable() else "-",
+        "bitstream": f"none in {out}" if name in build.buildable() else "-",
     }
     if report:  # of the whole chip: where memory is on it, CHIPS has what that leaves
         names = {"multipliers": "DSP", "blocks": "block RAM", "luts": "LUT"}

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import stat
+from dataclasses import replace
 
 import pytest
 from gradgate import boards, build
 from gradgate.cli import main
 from gradgate.commands.build import seeds
 from gradgate.errors import GradgateError
+from gradgate.resources import CHIPS
 
 REPORT = {
     "board": "ulx3s-85f", "target_mhz": 80.0, "fmax_mhz": 81.25, "seed": 3,
@@ -60,9 +62,17 @@ def test_memory_on_the_chip(folder, tmp_path):
     assert (found["needs"]["blocks"], found["chip"]["blocks"]) == (127, 208)
 
 
-def test_boards_without_bitstreams(tmp_path, capsys):
+def test_boards_without_bitstreams(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["boards"]) == 0
+    printed = capsys.readouterr().out
+    assert "none in bitstreams" in printed and "does not fit" not in printed
+
+
+def test_what_does_not_fit_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(CHIPS, "icebreaker", replace(CHIPS["icebreaker"], luts=4000))
     assert main(["boards", "--out", str(tmp_path)]) == 0
-    assert "none yet" in capsys.readouterr().out
+    assert "icebreaker does not fit: 4,809 LUTs, there are 4,000" in capsys.readouterr().out
 
 
 def test_build(tmp_path, monkeypatch, capsys):
