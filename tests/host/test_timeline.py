@@ -187,6 +187,21 @@ def test_posts_with_an_operand_show_the_latency_of_reads():
     assert all(0 < gap <= latency for gap in more)
 
 
+@pytest.mark.parametrize("vectors", [8, 12, 15])
+def test_the_drain_reads_all_of_a_short_post_at_once(vectors):
+    """While its operands come; the first address two cycles after the start, the next POST two
+    after the last."""
+    found = run(*[(Unit.POST, post(vectors, mask=1))] * 2)
+    assert np.diff(starts(found, Unit.POST)).tolist() == [2 + vectors - 1 + 2]
+
+
+def test_the_drain_has_room_for_the_last_vectors():
+    machine = Machine(PORTS, PLAIN)
+    found = run(*[(Unit.POST, post(40, mask=1))] * 2)
+    took = machine.read_latency + 40 - machine.drain_ahead
+    assert np.diff(starts(found, Unit.POST)).tolist() == [took]
+
+
 def test_vectors_run_ahead_of_a_slow_memory():
     """At half the pace of the vectors, memory sets that of a row of POSTs; the first is through
     with its vectors when all but the four bursts of 16 beats that a writer holds are in memory. The
