@@ -2,7 +2,7 @@
 
 python benchmarks/eftrain.py         the table, in Markdown, from benchmarks/*_zcu102_b*.json, and
                                      the passes that the model misses
-python benchmarks/eftrain.py --run   measure everything anew first: about two hours on one core
+python benchmarks/eftrain.py --run   measure everything anew first: about an hour on one core
 
 Utilisation is useful multiply-accumulates / (cycles x 256) over the whole training step: forward,
 backward, update, poolings and all transfers. EF-Train's is its GFLOPS over the peak of its 256
