@@ -109,7 +109,8 @@ class Costs:
         """Cycles from a POST of `vectors` to the next one; with `reads`, its first vector needs
         something from memory."""
         machine = self.machine
-        return vectors + (machine.read_latency - machine.drain_ahead if reads else POST_GAP)
+        between = machine.read_latency - machine.drain_ahead if reads else POST_GAP
+        return vectors + max(POST_GAP, between)
 
     def region(self, compute, drain):
         """Cycles per region of accumulators: of the two, one is filled while the other drains."""

@@ -7,6 +7,7 @@ import gc
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 
 from amaranth.hdl import UnusedElaboratable
 from gradgate.hw.compute import ComputeUnit
@@ -21,11 +22,11 @@ __all__ = ["Sweeps", "Transfer", "Work", "Machine"]
 PORT_OUT, PORT_IN = 5, 6
 BURST = 3  # cycles of a burst besides latency and beats
 POST_LEAD = 8
-POST_GAP = 2  # from the last vector of a POST to the first one of the next
+POST_GAP = 1  # cycles between the last vector of a POST and the first one of the next
 POST_TURN = 2  # the first vector may enter so many cycles after the start
 DRAINED = 3  # from the start to the first address, and from the last one to the next start, but 1
 POST_TAIL = 7
-BIAS = 2  # from the last beat of the bias to the first vector
+BIAS = 1  # from the last beat of the bias to the first vector
 WRITE_AHEAD = 4  # longest bursts that a WriteDMA holds
 ENDING = 6  # last bursts of a POST that are looked at one by one
 
@@ -78,8 +79,8 @@ class Work:
     the last `busy` cycles of its `tail`, but for memory's latency, the channel serves without a
     pause. A POST's vectors have their `turn` so many cycles after the start; it has read all
     accumulators, and the next is accepted, `drained` cycles after the start at the earliest, and
-    `behind` before the end if it has more vectors than the drain keeps. `reads` tells that the
-    first cycle waits for memory.
+    `behind` before the end if it takes more cycles than the drain has `room` for. `reads` tells
+    that the first cycle waits for memory.
     """
 
     cycles: int
@@ -92,6 +93,7 @@ class Work:
     writes: tuple = ()
     turn: float = 0
     drained: float = 0
+    room: float = 0
     behind: float = 0
     made: float = 0
     lag: float = 0
@@ -163,8 +165,8 @@ class Machine:
             beats,
             max(least, time + (rows + 1) * self.row_cycles),
             among,
-            among / max(1, bursts),
-            0 if write else 1 + int(spare * max(1, bursts) / max(1, beats)),
+            among / bursts,
+            0 if write else min(ceil(bursts), 1 + int(spare * bursts / max(1, beats))),
         )
 
     @property
@@ -179,8 +181,8 @@ class Machine:
 
     @property
     def drain_ahead(self):
-        """Vectors that the drain is ahead when a POST is accepted, if they wait for memory."""
-        return self.drain_depth - 1
+        """Vectors still to come when the next POST is accepted, if they wait for memory."""
+        return self.drain_depth - 2
 
     @property
     def fetch_cycles(self):
@@ -291,6 +293,7 @@ class Machine:
             lag=lag,
             turn=lead if f.get("bias") else POST_TURN,
             drained=cycles - per + window + DRAINED,
+            room=self.drain_depth * per // config.groups,
             behind=self.drain_ahead * per // config.groups,
             bursts=4 + f["o_n1"] * f["o_n2"] + beats / config.max_burst,
             made=first * (pace + 1),

@@ -39,8 +39,9 @@ def share(streams, paces, outstanding):
     # reads and writes take turns, a burst each, if bursts of both wait
     if write:
         own = sum(found[u] * part for u, part in reads.items() if u in writes)
-        one, other = _mean(bursts[1]), _mean(bursts[0])
-        room = max((1.0 - read + own) / (write + own), one / (one + other) / write)
+        read_burst, write_burst = map(_mean, bursts)
+        turns = write_burst / (write_burst + read_burst)
+        room = max((1.0 - read + own) / (write + own), turns / write)
         for unit in writes:
             found[unit] *= min(1.0, room)
     # a unit that reads and writes does both at the same pace
@@ -68,7 +69,7 @@ def _mean(bursts):
 
 
 def _divide(left, wants, weights):
-    """Divide `left` of the channel's time: whoever wants no more than an equal share gets it, the
+    """Divide `left` of the channel's time: whoever wants no more than an equal share has it, the
     others what they want or in proportion to `weights`."""
     given = {}
     for unit, want in sorted(wants.items(), key=lambda one: one[1]):

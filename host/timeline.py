@@ -77,6 +77,7 @@ class _Queue:
         self.end, self.last_sweep = -POST_GAP, -1
         self.complete, self.written = -1.0, 0.0  # `done`, end of its writes
         self.turn = 0  # of a POST's vectors
+        self.waiting = None  # a POST that has been accepted before its turn
         self.asked, self.issued = 0, 0  # of a LOAD's read: its start, its last command
 
 
@@ -227,6 +228,8 @@ class _Timeline:
             self.at(max(now, queue.last_sweep), self.compute)
         elif queue.busy:
             queue.pending = now
+            if unit == POST:
+                self.expect(now)
         else:
             self.launch(now, now, unit)
 
@@ -242,27 +245,62 @@ class _Timeline:
         self.at(queue.end - 1 + machine.compute_latency, self.complete, COMPUTE, number)
 
     def launch(self, now, offered, unit):
-        """LOAD or POST begins with the instruction offered earlier, the one before has ended."""
+        """LOAD or POST accepts the instruction offered earlier. A LOAD has ended with the one
+        before; the vectors of a POST may be still to come, then its own follow."""
         queue = self.queues[unit]
-        work = queue.work[queue.head]
         number = queue.head
-        queue.busy = True
-        if unit == POST:
-            queue.asked = now
-            begin = max(now + work.lead, queue.end + POST_GAP)
-            queue.turn = max(now + work.turn, queue.end + POST_GAP)
-        else:
-            # reading begins when all commands of the one before are out
-            queue.asked = max(offered, queue.issued)
-            begin = max(now + 1, queue.asked + work.lead)
-        if work.reads:
-            begin = self.refreshes.resumed(begin - PORT_IN) + PORT_IN
-        queue.ahead_at = begin
-        queue.ahead = 0.0
-        if unit != POST:
-            queue.ahead = max(0.0, begin - max(queue.asked + work.lead, queue.served))
         self.accept(now, unit)
+        if unit == POST:
+            if queue.busy:
+                queue.waiting = number
+            else:
+                self.enter(now, number)
+            return
+        queue.busy = True
+        work = queue.work[number]
+        # reading begins when all commands of the one before are out
+        queue.asked = max(offered, queue.issued)
+        begin = self.first(max(now + 1, queue.asked + work.lead), work)
+        queue.ahead = max(0.0, begin - max(queue.asked + work.lead, queue.served))
+        queue.ahead_at = begin
         self.at(begin, self.stream, unit, number)
+
+    def enter(self, now, number):
+        """It is the turn of an accepted POST's vectors."""
+        queue = self.queues[POST]
+        work = queue.work[number]
+        queue.busy = True
+        queue.asked = queue.start[number]
+        queue.turn = max(queue.asked + work.turn, queue.end + POST_GAP)
+        begin = self.first(max(queue.asked + work.lead, queue.end + POST_GAP), work)
+        queue.ahead, queue.ahead_at = 0.0, begin
+        self.at(begin, self.stream, POST, number)
+        if queue.pending is not None:
+            self.expect(now)
+
+    def first(self, begin, work):
+        """When the datapath of `work` begins if nothing but a refresh is in its way."""
+        return self.refreshes.resumed(begin - PORT_IN) + PORT_IN if work.reads else begin
+
+    def expect(self, now):
+        """A POST waits while another one has its turn: when will it be accepted? If the drain has
+        no room for all vectors of the other one, its end tells."""
+        queue = self.queues[POST]
+        number = queue.head - 1
+        if queue.waiting is None and queue.work[number].cycles <= queue.work[number].room:
+            self.at(max(now, self.drained(number)), self.follow, queue.head)
+
+    def drained(self, number):
+        """When a POST could follow the one whose turn it is, as far as that reads accumulators."""
+        queue = self.queues[POST]
+        return max(queue.start[number] + queue.work[number].drained, queue.turn + 1)
+
+    def follow(self, now, number):
+        """A POST is accepted before the vectors of the one before have ended."""
+        queue = self.queues[POST]
+        if queue.pending is not None and queue.head == number:
+            offered, queue.pending = queue.pending, None
+            self.launch(now, offered, POST)
 
     def stream(self, now, unit, number):
         queue = self.queues[unit]
@@ -279,7 +317,7 @@ class _Timeline:
                 return
             if fetched < queue.asked + work.bursts:
                 more = self.machine.fetch_cycles
-        queue.left, queue.since, queue.rate = work.cycles + more, now, 0.0
+        queue.left, queue.since, queue.rate = work.cycles, now, 0.0
         queue.flow = number
         self.flows[unit] = work
         queue.written = 0.0
@@ -290,6 +328,10 @@ class _Timeline:
             self.written[stream.channel] = end
             queue.written = max(queue.written, end)
         self.share(now)
+        if more:  # it loses that time, at its pace
+            queue.left += more * queue.rate
+            queue.version += 1
+            self.at(now + queue.left / queue.rate, self.finish, unit, queue.version)
 
     def disturb(self, now, asked):
         """A burst of the program, asked for in the cycle `asked`, passes the channel that others
@@ -377,7 +419,7 @@ class _Timeline:
         held = queue.written - self.machine.write_ahead
         if held > now:  # no room for more before memory has taken some
             queue.version += 1
-            queue.left, queue.since, queue.rate = 0.0, held, 1.0
+            queue.left = 0.0
             self.at(held, self.finish, unit, queue.version)
             return
         if work.streams:
@@ -400,11 +442,12 @@ class _Timeline:
         queue.end = now
         if unit == POST:
             queue.busy = False
-            if queue.pending is not None:
+            if queue.waiting is not None:
+                waiting, queue.waiting = queue.waiting, None
+                self.enter(now, waiting)
+            elif queue.pending is not None:
                 offered, queue.pending = queue.pending, None
-                free = max(queue.start[number] + work.drained, queue.turn + 1)
-                if work.cycles > work.behind:
-                    free = max(free, now - work.behind)
+                free = max(self.drained(number), now - work.behind)
                 self.launch(max(offered, free), offered, unit)
         else:
             queue.issued = max(queue.asked + work.bursts, now - work.ahead)

@@ -31,6 +31,13 @@ def test_the_busiest_unit_decides():
     assert COSTS.cycles(demand(first=20, last=40)) == 1030
 
 
+def test_posts_that_read_show_latency_but_for_what_the_drain_is_ahead():
+    assert COSTS.results(100) == 100 + 51 - 14
+    assert COSTS.results(100, reads=False) == 101
+    near = Costs(Machine(BOARD.config, MemoryTiming(latency=1)))
+    assert near.results(100) == 101
+
+
 def test_short_loads_show_latency():
     load = Load(100, {}, 100, 100, 32)
     assert COSTS.cycles(demand(b=load)) >= (100 + 100 * COSTS.machine.read_latency) / 2

@@ -75,6 +75,17 @@ def test_bursts_under_way_limit_a_transfer():
     assert many.transfer(0, False, 160, (160,), ()).alone == 160
 
 
+@pytest.mark.parametrize("runs, strides, bursts", [
+    ((160,), (), 4),  # of 16 beats: 16 have room, and then for each of three more that 48 go
+    ((4, 40), (1024,), 13), ((1, 100), (1024,), 49), ((4, 3), (1024,), 3), ((20,), (), 2)])
+def test_bursts_that_are_asked_for_ahead(runs, strides, bursts):
+    """As long as the FIFO of 64 beats has room for a longest one of 16, and there are any."""
+    beats = runs[0] * (runs[1] if strides else 1)
+    machine = Machine(CONFIG, PLAIN)
+    assert machine.transfer(0, False, beats, runs, strides).ahead == bursts
+    assert machine.transfer(0, True, beats, runs, strides).ahead == 0
+
+
 def changes(base, runs, strides, beat, row):
     """Row changes between one beat and the next, by address."""
     addresses = [base]

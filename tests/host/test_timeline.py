@@ -161,6 +161,17 @@ def test_a_channel_is_free_again_when_a_transfer_ends():
     found = run((Unit.LOAD_A, load(1000)), (Unit.LOAD_B, load(4000)), config=ONE)
     assert done(found, Unit.LOAD_A)[0] == pytest.approx(2000, rel=0.05)
     assert done(found, Unit.LOAD_B)[0] == pytest.approx(5000, rel=0.02)
+    assert found.cycles == done(found, Unit.LOAD_B)[0] + 5
+
+
+def test_a_short_queue_leaves_less_to_short_bursts():
+    """Four bursts of 16 and four of 2 beats in one of eight; of 25 in a longer one."""
+    short = load(4000) | {"d_len": 2, "d_n1": 2000, "d_s1": 64}
+    took = [done(run((Unit.LOAD_A, load(8000)), (Unit.LOAD_B, short), config=ONE,
+                     timing=MemoryTiming(latency=1, outstanding=count)), Unit.LOAD_B)[0]
+            for count in (8, 64)]
+    assert took == [pytest.approx(4000 * (64 + 50) / 50, rel=0.01) if count == 64 else
+                    pytest.approx(8000 + 4000, rel=0.01) for count in (8, 64)]
 
 
 # POST
@@ -187,19 +198,86 @@ def test_posts_with_an_operand_show_the_latency_of_reads():
     assert all(0 < gap <= latency for gap in more)
 
 
-@pytest.mark.parametrize("vectors", [8, 12, 15])
-def test_the_drain_reads_all_of_a_short_post_at_once(vectors):
-    """While its operands come; the first address two cycles after the start, the next POST two
-    after the last."""
-    found = run(*[(Unit.POST, post(vectors, mask=1))] * 2)
-    assert np.diff(starts(found, Unit.POST)).tolist() == [2 + vectors - 1 + 2]
+WIDE = Config(tm=8, tn=8, fmt="fp32", beat_bits=64, max_burst=16, read_ports=3, write_ports=2)
 
 
-def test_the_drain_has_room_for_the_last_vectors():
+@pytest.mark.parametrize("config, fields, addresses", [
+    (PORTS, {}, [11, 12]), (WIDE, {"p0": 4}, [0, 4, 8, 12]),
+    (WIDE, {"p0": 3, "pool": 1, "w1": 2, "w0": 3}, range(18))])
+def test_the_drain_reads_all_of_a_short_post_at_once(config, fields, addresses):
+    """While its operands come: the first address two cycles after the start, the next POST two
+    after the last. A group of vectors, of four beats in WIDE, has one address per window."""
+    fields = {"mask": 1, "o_len": 16 if config is WIDE else 13, **fields}
+    slow = MemoryTiming(latency=50)
+    found = run(*[(Unit.POST, post(13, **fields))] * 2, config=config, timing=slow)
+    (gap,) = np.diff(starts(found, Unit.POST))
+    offered = 64 // config.beat_bytes + 3
+    assert gap == max(2 + addresses[-1] + 2, offered)
+
+
+@pytest.mark.parametrize("vectors, wait", [(16, 0), (17, 1)])
+def test_the_drain_has_room_for_16_vectors(vectors, wait):
+    """One more waits for the first one to go."""
     machine = Machine(PORTS, PLAIN)
-    found = run(*[(Unit.POST, post(40, mask=1))] * 2)
-    took = machine.read_latency + 40 - machine.drain_ahead
-    assert np.diff(starts(found, Unit.POST)).tolist() == [took]
+    found = run(*[(Unit.POST, post(vectors, mask=1))] * 2)
+    at_once = 2 + vectors - 1 + 2
+    assert np.diff(starts(found, Unit.POST)).tolist() == [
+        machine.read_latency + vectors - 14 if wait else at_once]
+
+
+def test_windows_that_the_drain_has_no_room_for():
+    """Each of five has six addresses, which make four vectors: while the operands come from a slow
+    memory the next is accepted when 14 vectors are still to come."""
+    slow = MemoryTiming(latency=50)
+    items = [(Unit.POST, post(5, mask=1, pool=1, w1=2, w0=3, o_len=20))] * 5
+    found = run(*items, config=WIDE, timing=slow)
+    took = Machine(WIDE, slow).read_latency + 5 * 6 - 14 * 6 // 4
+    assert np.diff(starts(found, Unit.POST))[-1] == took
+
+
+def test_a_post_waits_for_the_turn_of_the_one_before():
+    """The second of three is short; its vectors have their turn when those of the first are out."""
+    found = run((Unit.POST, post(100, mask=1)), *[(Unit.POST, post(4, mask=1))] * 2)
+    first, _, third = starts(found, Unit.POST)
+    last = first + Machine(PORTS, PLAIN).read_latency + 100 - 1
+    assert third == last + 2 + 1
+
+
+def test_a_bias_has_its_turn_when_it_has_come():
+    machine = Machine(PORTS, PLAIN)
+    found = run(*[(Unit.POST, post(4, bias=1))] * 2)
+    assert np.diff(starts(found, Unit.POST)).tolist() == [machine.post(post(4, bias=1)).lead + 1]
+
+
+def test_what_is_accepted_early_gives_no_tokens_before_their_time():
+    """Of short POSTs that wait for a slow memory one is accepted while another waits; that does
+    not let others take what is not there yet."""
+    found = run((Unit.COMPUTE, compute(1, 137), "", "x"), *[(Unit.POST, post(12, mask=1))] * 9,
+                (Unit.LOAD_A, load(padding=50), "x"), *[(Unit.POST, post(12, mask=1))] * 2,
+                timing=MemoryTiming(latency=50))
+    assert starts(found, Unit.LOAD_A)[0] > done(found, Unit.COMPUTE)[0]
+
+
+def test_who_waits_for_a_writer_is_not_delayed_by_others():
+    config = Config(tm=4, tn=8, fmt="fp32", beat_bits=128, max_burst=16, read_ports=3)
+    slow, fields = MemoryTiming(latency=10, beat_cycles=4), {"mask": 1, "tags": 1, "pool": 1}
+    one = [(Unit.POST, post(512, **fields))]
+    other = [(Unit.LOAD_A, load(padding=2600)), (Unit.LOAD_A, load(beats=10))]
+    alone, beside = (run(*items, config=config, timing=slow) for items in (one, other + one))
+    assert done(beside, Unit.POST) == done(alone, Unit.POST)
+
+
+def test_a_refresh_closes_a_row_only_for_who_is_alone():
+    """Among others each burst opens a row anyway."""
+    rows = {"latency": 10, "row_bytes": 1 << 20, "row_cycles": 9}
+    lost = {}
+    for name, other in (("alone", []), ("among", [(Unit.LOAD_B, load(6000))])):
+        took = [done(run((Unit.LOAD_A, load(6000)), *other, config=ONE,
+                         timing=MemoryTiming(**rows, **more)), Unit.LOAD_A)[0]
+                for more in ({}, {"refresh_interval": 1000, "refresh_cycles": 20})]
+        lost[name] = (took[1] - took[0]) / took[1]
+    assert lost["alone"] == pytest.approx(0.029, abs=0.003)
+    assert lost["among"] == pytest.approx(0.020, abs=0.003)
 
 
 def test_vectors_run_ahead_of_a_slow_memory():
@@ -213,7 +291,7 @@ def test_vectors_run_ahead_of_a_slow_memory():
     assert np.diff(done(found, Unit.POST)).tolist() == [2 * 512] * 5
     machine = Machine(PORTS, slow)
     through = machine.post(post(512)).lead + 2 * 16 + 2 * 512 - 4 * 16 * 2
-    assert begun[1] - first == through - machine.drain_ahead
+    assert begun[1] - first == through - 14  # vectors of the drain's 16
 
 
 def test_what_a_writer_holds_does_not_hold_up_vectors():
