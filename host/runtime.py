@@ -22,7 +22,10 @@ LOST = (
     "optimizer's state is loaded as well"
 )
 REMEDY = "This needs a smaller network, or a board with more memory."
-FEWER = "Weights and momenta take {always} with any batch; the rest is less with a smaller one."
+FEWER = (
+    "Weights and what belongs to them take {always} with any batch; a smaller one needs less of "
+    "the rest."
+)
 
 
 class _Plan:

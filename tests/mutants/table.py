@@ -289,11 +289,11 @@ MUTANTS = (
            "streams share by places in the queue, however long their bursts are",
            ("tests/host/test_sharing.py",)),
     Mutant("post-before-the-drain", "host/timeline.py",
-           "free = max(free, now - work.behind)", "pass",
+           "free = max(self.drained(number), now - work.behind)", "free = self.drained(number)",
            "a POST is predicted to be accepted while the drain has no room",
            ("tests/host/test_timeline.py",)),
     Mutant("post-before-its-turn", "host/timeline.py",
-           "work.drained, queue.turn + 1)", "work.drained, 0)",
+           "queue.work[number].drained, queue.turn + 1)", "queue.work[number].drained, 0)",
            "a POST is predicted to be accepted before the one before has had its turn",
            ("tests/host/test_timeline.py",)),
 )
