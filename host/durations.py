@@ -165,7 +165,7 @@ class Machine:
             beats,
             max(least, time + (rows + 1) * self.row_cycles),
             among,
-            among / bursts,
+            among / max(1, bursts),  # there are none where there is nothing to write
             0 if write else min(ceil(bursts), 1 + int(spare * bursts / max(1, beats))),
         )
 

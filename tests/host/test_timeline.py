@@ -177,6 +177,12 @@ def test_a_short_queue_leaves_less_to_short_bursts():
 # POST
 
 
+def test_a_post_of_nothing():
+    """Has an end, and does not hold up what follows."""
+    found = run((Unit.POST, post(0)), (Unit.POST, post(0, o_n1=0)), (Unit.POST, post(4)))
+    assert np.diff(starts(found, Unit.POST)).tolist() == [BEATS + 3] * 2
+
+
 def test_a_post_ends_with_its_last_burst():
     """Of 12 vectors more, in one burst: each enters the pipeline, the port, and memory."""
     short, long = (done(run((Unit.POST, post(n))), Unit.POST)[0] for n in (4, 16))
